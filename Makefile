@@ -1,0 +1,52 @@
+# Two commands matter: `make demo` and `make test`. Everything happens in .venv, which they make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# Pictures and net of the demo, and what tests get: NET=folder IMAGES=folder ARGS="-k gate"
+NET ?=
+IMAGES ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+demo: $(VENV)/demo ## Classify real pictures through Redis; NET=folder and IMAGES=folder choose others
+	@$(BIN)/imagequeue-worker demo $(if $(NET),--net $(NET)) $(if $(IMAGES),--images $(IMAGES))
+
+test: $(VENV)/dev ## Run the tests; IMAGEQUEUE_TEST_DATA=folder adds golden nets and pictures
+	@$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+check: $(VENV)/dev ## Lint, types, import rule
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --quiet tests/test_imports.py
+
+format: $(VENV)/dev ## Let ruff format and mend the sources
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/dev ## Measure on this machine: the net, and the queue against RQ's SimpleWorker
+	@$(BIN)/python tests/benchmarks/net.py $(if $(NET),--net $(NET))
+	@$(BIN)/python tests/benchmarks/queue.py
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; PYTHON=… names one"'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/demo

@@ -1,0 +1,89 @@
+"""Push image references onto Redis queues, and read what the workers say about them.
+
+    from imagequeue import Producer
+
+    with Producer() as producer:
+        submission = producer.submit_many(["/data/cat.jpg", "https://example.org/dog.jpg"])
+        results = producer.wait(submission.ids, timeout=60)
+
+Read `contract.py` first (the wire), then `client.py` (what you call), `orders.py` and `submitting.py`
+(images into Redis), `reading.py` and `status.py` (results out of it), `link.py` and `connection.py` (Redis
+itself), and last the command line: `cli.py`, `sources.py`, `report.py`. Names are loaded when they are first
+used, so the import is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagequeue.client import Producer
+    from imagequeue.contract import (
+        ClassScore,
+        ErrorCode,
+        Failure,
+        Image,
+        Model,
+        Priority,
+        Result,
+        StageSeconds,
+        Status,
+    )
+    from imagequeue.errors import (
+        BlobMissing,
+        ConfigurationError,
+        ContractError,
+        ImageQueueError,
+        QueueFull,
+        RedisRefused,
+        RedisUnavailable,
+        WaitTimeout,
+    )
+    from imagequeue.orders import Receipt, Submission
+    from imagequeue.reading import Progress
+    from imagequeue.status import CollectionState, QueueState, QueueStatus, WorkerState
+
+__all__ = [
+    "BlobMissing",
+    "ClassScore",
+    "CollectionState",
+    "ConfigurationError",
+    "ContractError",
+    "ErrorCode",
+    "Failure",
+    "Image",
+    "ImageQueueError",
+    "Model",
+    "Priority",
+    "Producer",
+    "Progress",
+    "QueueFull",
+    "QueueState",
+    "QueueStatus",
+    "Receipt",
+    "RedisRefused",
+    "RedisUnavailable",
+    "Result",
+    "StageSeconds",
+    "Status",
+    "Submission",
+    "WaitTimeout",
+    "WorkerState",
+]
+
+_MODULES = ("contract", "errors", "orders", "reading", "status", "client")
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(import_module(f"{__name__}.{module}")).get(name)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

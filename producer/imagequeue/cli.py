@@ -1,0 +1,224 @@
+"""The command `imagequeue`: submit pictures, read results, look at the queue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+
+import click
+
+from imagequeue import report
+from imagequeue.client import Producer
+from imagequeue.contract import TOP_K_MAX, Priority, Result, Status
+from imagequeue.options import (
+    SOME_FAILED,
+    Commands,
+    collection_option,
+    json_option,
+    option,
+    redis_url_option,
+    version,
+)
+from imagequeue.orders import Submission
+from imagequeue.sources import references
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version(), prog_name="imagequeue")
+def cli() -> None:
+    """Classify pictures in the background: submit them here, workers classify them, read the results here.
+
+    \b
+      imagequeue submit photos/ --wait          what is on the pictures of a folder?
+      find /data -name '*.jpg' | imagequeue submit - --collection holidays
+      imagequeue status                         how far is it, and who works?
+      imagequeue results --collection holidays --json
+
+    Exit codes: 0 all is well; 1 some images ended in an error or not in time; 2 wrong usage, or Redis is not
+    there; 130 Ctrl-C.
+    """  # noqa: D301  click's own mark
+
+
+@cli.command(short_help="Submit pictures; with --wait, print what is on them.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATHS...")
+@option("wait", is_flag=True, help="Wait for the results and print them.")
+@collection_option
+@option(
+    "priority",
+    type=click.Choice([str(priority) for priority in Priority]),
+    default=str(Priority.NORMAL),
+    show_default=True,
+    help="Which queue.",
+)
+@option("model", default=None, help="The net to use.  [default: the workers' first]")
+@option("top-k", type=click.IntRange(1, TOP_K_MAX), default=5, show_default=True, help="Classes per picture.")
+@option(
+    "expires-in",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=None,
+    help="Give a picture up that no worker took in time.  [default: never]",
+)
+@option(
+    "timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=None,
+    help="Wait no longer for room in a full queue and, with --wait, for the results.  [default: for ever]",
+)
+@option(
+    "depth-limit",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    help="Images that a queue may hold before submitting waits.",
+)
+@json_option
+@redis_url_option
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    wait: bool,
+    collection: str,
+    priority: str,
+    model: str | None,
+    top_k: int,
+    expires_in: float | None,
+    timeout: float | None,
+    depth_limit: int,
+    as_json: bool,
+    redis_url: str,
+) -> None:
+    """Submit pictures to be classified.
+
+    PATHS are files, folders (searched for pictures, in the order of their names), - for standard input (one
+    reference per line), or references as they are: https://…, file:///…, blob:…, s3://….
+
+    \b
+      imagequeue submit cat.jpg --wait
+      imagequeue submit photos/ more/ --collection holidays --priority low
+      imagequeue submit https://example.org/dog.jpg --wait --json | jq .classes[0].label
+      cat list.txt | imagequeue submit - --expires-in 3600
+
+    A picture that is waiting already, or has a result, is not classified again. Without --wait, --json prints
+    one line per job: its image ids, and how many were new.
+    """  # noqa: D301
+    with Producer(redis_url, depth_limit=depth_limit) as producer:
+        producer.ping()
+        parts = producer.submit_chunks(
+            references(paths, sys.stdin.buffer),
+            collection=collection,
+            priority=priority,
+            model=model,
+            top_k=top_k,
+            expires_in=expires_in,
+            timeout=timeout,
+        )
+        ids = _submitted(parts, collection, wait=wait, as_json=as_json)
+        if wait:
+            found = producer.as_completed(ids, collection=collection, timeout=timeout)
+            failed = _print(found, as_json, ids, waiting=True)
+            ctx.exit(SOME_FAILED if failed else 0)
+
+
+def _submitted(parts: Iterable[Submission], collection: str, *, wait: bool, as_json: bool) -> dict[str, None]:
+    """Submit as the parts are read, and say so; return the ids when they are to be waited for."""
+    ids: dict[str, None] = {}
+    accepted = known = 0
+    try:
+        with report.bar("submitted", None, hidden=as_json and not wait) as advance:
+            for part in parts:
+                accepted += part.accepted
+                known += part.known
+                advance(part.accepted + part.known)
+                if wait:
+                    ids.update(dict.fromkeys(part.ids))
+                elif as_json:
+                    click.echo(report.json_line(part))
+    finally:
+        # Also after Ctrl-C or an error: what is accepted stays accepted.
+        if accepted + known and not as_json:
+            click.echo(f"{accepted} accepted, {known} known already, in {collection}", err=wait)
+    if not accepted + known:
+        click.echo("nothing to submit: no pictures there", err=True)
+    return ids
+
+
+def _print(found: Iterable[Result], as_json: bool, ids: Mapping[str, None], *, waiting: bool) -> int:
+    """Print results; return how many are errors. What came before a WaitTimeout or Ctrl-C is printed, too."""
+    rows: list[Result] = []
+    failed = 0
+    try:
+        with report.bar("classified", len(ids), hidden=as_json or not waiting) as advance:
+            for result in found:
+                failed += result.status is not Status.OK
+                advance(1)
+                if as_json:
+                    click.echo(report.json_line(result))
+                else:
+                    rows.append(result)
+    finally:
+        if rows:
+            ranks = {id_: rank for rank, id_ in enumerate(ids)}
+            rows.sort(key=lambda result: (ranks.get(result.id, 0), result.ref))
+            report.print_tables(report.results_table(rows))
+    return failed
+
+
+@cli.command(short_help="Print results.")
+@click.argument("ids", nargs=-1, metavar="[IDS]...")
+@collection_option
+@json_option
+@redis_url_option
+@click.pass_context
+def results(ctx: click.Context, ids: tuple[str, ...], collection: str, as_json: bool, redis_url: str) -> None:
+    """Print the results of a collection that are there now, or those of the images with these IDS.
+
+    \b
+      imagequeue results --collection holidays
+      imagequeue results --json | jq -r 'select(.status == "ok") | [.ref, .classes[0].label] | @tsv'
+
+    The exit code is 1 when a result is an error, or one of the IDS has none.
+    """  # noqa: D301
+    with Producer(redis_url) as producer:
+        producer.ping()
+        missing = dict.fromkeys(ids)
+        found = producer.results(ids or None, collection=collection)
+        failed = _print(_seen(found, missing), as_json, dict(missing), waiting=False)
+    if missing:
+        click.echo(f"no result in {collection}: {', '.join(missing)}", err=True)
+    ctx.exit(SOME_FAILED if failed or missing else 0)
+
+
+def _seen(found: Iterable[Result], missing: dict[str, None]) -> Iterator[Result]:
+    for result in found:
+        missing.pop(result.id, None)
+        yield result
+
+
+@cli.command(short_help="Print queues, collections and workers.")
+@json_option
+@redis_url_option
+def status(as_json: bool, redis_url: str) -> None:
+    """Print what is waiting in each queue, how far each collection is, and which workers are alive.
+
+    \b
+      imagequeue status
+      watch imagequeue status
+      imagequeue status --json | jq '.queues[].images'
+
+    In every collection, accepted = pending + ok + error.
+    """  # noqa: D301
+    with Producer(redis_url) as producer:
+        producer.ping()
+        now = producer.status()
+    if as_json:
+        click.echo(report.json_line(now))
+    else:
+        report.print_tables(*report.status_tables(now))
+
+
+def main() -> None:
+    """Run the command: the entry point `imagequeue`."""
+    cli(prog_name="imagequeue")

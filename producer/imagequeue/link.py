@@ -1,0 +1,76 @@
+"""A connection that outlives a restart of Redis: what may be sent twice is sent until it is answered."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis
+
+from imagequeue.connection import UNAVAILABLE, connect, redact, redis_errors
+from imagequeue.errors import ConfigurationError, RedisRefused
+
+Answer = TypeVar("Answer")
+Send = Callable[[Any], Answer]
+"""Gets the redis client. `Any`, since redis-py's stubs cannot know that answers come undecoded, as bytes."""
+
+BACKOFF_FIRST_SECONDS = 0.05
+BACKOFF_LAST_SECONDS = 1.0
+
+# A demoted primary refuses writes until its address names the new one.
+_PASSES = (*UNAVAILABLE, redis.ReadOnlyError)
+
+
+class Link:
+    """Redis at one URL; thread-safe. It may be away for `patience` seconds before a call gives up."""
+
+    def __init__(self, url: str, patience: float) -> None:
+        if not patience >= 0:
+            raise ConfigurationError(f"patience is {patience} s; must be 0 or more")
+        self.url = url
+        self.patience = patience
+        # Resending is decided here, in one place, and not by redis-py as well.
+        self.client = connect(url, resend=False)
+
+    def call(self, send: Send[Answer], *, within: float = math.inf) -> Answer:
+        """What `send` returns; it may be called again, for as long as patience and `within` seconds last.
+
+        Raises RedisUnavailable or RedisRefused.
+        """
+        deadline = time.monotonic() + min(self.patience, within)
+        pauses = backoff()
+        with redis_errors(self.url), _refusals(self.url):
+            while True:
+                try:
+                    return send(self.client)
+                except _PASSES as error:
+                    pause = next(pauses)
+                    if isinstance(error, redis.AuthenticationError) or time.monotonic() + pause > deadline:
+                        raise
+                time.sleep(pause)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self.client.close()
+
+
+def backoff() -> Iterator[float]:
+    """Endless pauses in seconds: doubling up to a limit, spread so that producers do not come at once."""
+    pause = BACKOFF_FIRST_SECONDS
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  no secret
+        pause = min(2 * pause, BACKOFF_LAST_SECONDS)
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    try:
+        yield
+    except UNAVAILABLE:
+        raise
+    except redis.RedisError as error:  # an answer with an error, or of a server that is no Redis
+        raise RedisRefused(f"Redis at {redact(url)} refused: {error}") from error

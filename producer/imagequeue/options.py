@@ -1,0 +1,69 @@
+"""What the commands share: exit codes, options that are environment variables, errors as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, TypeVar
+
+import click
+
+from imagequeue.connection import DEFAULT_REDIS_URL
+from imagequeue.contract import DEFAULT_COLLECTION
+from imagequeue.errors import BlobMissing, ImageQueueError, QueueFull, WaitTimeout
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SOME_FAILED = 1
+NOT_POSSIBLE = 2
+INTERRUPTED = 130
+
+
+class Refusal(click.ClickException):
+    """The command could not do its work."""
+
+    exit_code = NOT_POSSIBLE
+
+    def __init__(self, error: ImageQueueError) -> None:
+        super().__init__("; ".join([str(error), *getattr(error, "__notes__", [])]))
+
+
+class ImagesFailed(Refusal):
+    """The command did its work, and not all images came through."""
+
+    exit_code = SOME_FAILED
+
+
+class Commands(click.Group):
+    """Turns what imagequeue raises into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except ImageQueueError as error:
+            about_images = isinstance(error, QueueFull | BlobMissing | WaitTimeout)
+            raise (ImagesFailed if about_images else Refusal)(error) from error
+
+
+def option(name: str, *names: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: ANN401
+    """An option that is an environment variable, too."""
+    variable = f"IMAGEQUEUE_{name.upper().replace('-', '_')}"
+    return click.option(f"--{name}", *names, envvar=variable, show_envvar=True, **settings)
+
+
+def version() -> str:
+    """The version of the installed package."""
+    try:
+        return metadata.version("imagequeue")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+redis_url_option = option("redis-url", default=DEFAULT_REDIS_URL, show_default=True, help="Where Redis is.")
+json_option = option("json", "as_json", is_flag=True, help="Print JSON Lines instead of tables.")
+collection_option = option(
+    "collection", default=DEFAULT_COLLECTION, show_default=True, help="The name that results are kept under."
+)

@@ -1,0 +1,116 @@
+"""What a caller asks for and is told: references become images and chunks here, before Redis is involved."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from imagequeue import contract
+from imagequeue.contract import DEFAULT_COLLECTION, IMAGES_PER_JOB_MAX, TOP_K_MAX, Image, Priority
+from imagequeue.errors import ConfigurationError, ContractError
+
+Reference = str | os.PathLike[str] | Image
+"""A reference as the worker gets it, a path (made absolute), or an Image that brings its own id."""
+
+OnFull = Literal["wait", "raise"]
+
+CHUNK_BYTES_MAX = 4 << 20  # of references: `data:` ones carry their bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One submitted image. If it was waiting already or had a result, `accepted` is False and `job` None."""
+
+    id: str
+    accepted: bool
+    job: str | None
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of many images: `accepted` are new, `known` were waiting already or had a result.
+
+    Together they are all that were given: an image named twice is accepted once and known once. `ids` has
+    every id once, in the order given.
+    """
+
+    ids: tuple[str, ...]
+    accepted: int
+    known: int
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a call asks for besides its images; checked when made, before anything is sent."""
+
+    collection: str = DEFAULT_COLLECTION
+    priority: str = Priority.NORMAL
+    model: str | None = None
+    top_k: int = 5
+    expires_in: float | None = None
+    on_full: OnFull = "wait"
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ContractError for what no worker would take, ConfigurationError for what this side cannot."""
+        contract.check_collection(self.collection)
+        if self.priority not in list(Priority):
+            raise ConfigurationError(f"priority is {self.priority!r}; choose {', '.join(Priority)}")
+        if not 1 <= self.top_k <= TOP_K_MAX:
+            raise ContractError(f"top_k is {self.top_k}; 1 to {TOP_K_MAX} classes can be asked for")
+        if self.expires_in is not None and not 0 < self.expires_in < math.inf:
+            raise ContractError(f"expires_in is {self.expires_in} s; must be above 0, or None for never")
+        if self.on_full not in ("wait", "raise"):
+            raise ConfigurationError(f"on_full is {self.on_full!r}; choose 'wait' or 'raise'")
+        check_timeout(self.timeout)
+
+    @property
+    def queue(self) -> str:
+        """The RQ queue of its priority."""
+        return Priority(self.priority).queue
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise ConfigurationError unless it is None or a number of seconds."""
+    if timeout is not None and not timeout >= 0:
+        raise ConfigurationError(f"timeout is {timeout} s; must be 0 or more, or None to wait for ever")
+
+
+def as_image(reference: Reference) -> Image:
+    """The image behind a reference; raise ContractError when the contract does not allow it."""
+    if isinstance(reference, Image):
+        return contract.check_image(reference)
+    ref = reference if isinstance(reference, str) else path_reference(Path(reference))
+    return contract.check_image(Image(id=contract.image_id(ref), ref=ref))
+
+
+def path_reference(path: Path) -> str:
+    """The reference of a file: its absolute path, or a `file:` URL when its name is not valid Unicode."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  links stay as named: the worker judges them
+    try:
+        str(absolute).encode()
+    except UnicodeEncodeError:
+        return absolute.as_uri()
+    return str(absolute)
+
+
+def chunked(references: Iterable[Reference], size: int) -> Iterator[tuple[Image, ...]]:
+    """Cut a stream of references into chunks of at most `size` images and 4 MiB of references."""
+    if not 1 <= size <= IMAGES_PER_JOB_MAX:
+        raise ConfigurationError(f"chunk is {size}; a job holds 1 to {IMAGES_PER_JOB_MAX} images")
+    chunk: list[Image] = []
+    weight = 0
+    for image in map(as_image, references):
+        if chunk and (len(chunk) == size or weight + len(image.ref) > CHUNK_BYTES_MAX):
+            yield tuple(chunk)
+            chunk, weight = [], 0
+        chunk.append(image)
+        weight += len(image.ref)
+    if chunk:
+        yield tuple(chunk)

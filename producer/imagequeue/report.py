@@ -1,0 +1,119 @@
+"""Results and status for people (tables) and for programs (JSON Lines)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from imagequeue.contract import Result, Status
+from imagequeue.orders import Submission
+from imagequeue.status import QueueStatus
+
+
+def json_line(value: Result | Submission | QueueStatus) -> str:
+    """One line of JSON, without its newline."""
+    return msgspec.json.encode(value).decode()
+
+
+def results_table(results: Iterable[Result]) -> Table:
+    """Picture, best class, its probability, and milliseconds from submission to result."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("picture", overflow="fold")
+    table.add_column("label", overflow="fold")
+    table.add_column("probability", justify="right")
+    table.add_column("ms", justify="right")
+    for result in results:
+        label, probability = _verdict(result)
+        milliseconds = (result.finished_at - result.submitted_at) * 1000
+        table.add_row(_printable(result.ref), label, probability, f"{milliseconds:.0f}")
+    return table
+
+
+def status_tables(status: QueueStatus) -> tuple[Table, ...]:
+    """Queues, collections and workers."""
+    queues = _table("queue", "images", "jobs", "")
+    for queue in status.queues:
+        queues.add_row(queue.name, str(queue.images), str(queue.jobs), "paused" if queue.paused else "")
+    collections = _table("collection", "accepted", "pending", "ok", "error")
+    for item in status.collections:
+        collections.add_row(item.name, *map(str, (item.accepted, item.pending, item.ok, item.error)))
+    workers = _table("worker", "state", "images/s")
+    for worker in status.workers:
+        rate = worker.images_per_second
+        workers.add_row(_printable(worker.name), worker.state, "" if rate is None else f"{rate:.1f}")
+    if not status.workers:
+        workers.add_row(
+            Text("no worker is alive: start one with `imagequeue-worker`", style="yellow"), "", ""
+        )
+    elif len(status.workers) > 1:
+        workers.add_row("together", "", f"{status.images_per_second:.1f}")
+    return queues, collections, workers
+
+
+@contextmanager
+def bar(word: str, total: int | None, *, hidden: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, if that is a terminal; yields what moves it on by a number of images.
+
+    Hide it where lines are printed meanwhile: both may be on one terminal.
+    """
+    console = Console(stderr=True)
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()]
+    if total is not None:
+        columns.insert(2, BarColumn())
+    progress = Progress(
+        *columns,
+        console=console,
+        disable=hidden or not console.is_terminal,
+        transient=True,
+        redirect_stdout=False,  # it would send our output to standard error
+        redirect_stderr=False,
+    )
+    with progress:
+        task = progress.add_task(word, total=total)
+        yield lambda images: progress.advance(task, images)
+
+
+def print_tables(*tables: Table) -> None:
+    """Print to standard output; where that is no terminal, lines are never folded."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
+        console.print(table)
+
+
+def _verdict(result: Result) -> tuple[Text, str]:
+    if result.status is Status.OK and result.classes:
+        best = result.classes[0]
+        return _printable(best.label), f"{best.probability:.1%}"
+    failure = result.error
+    return _printable(f"{failure.code}: {failure.message}" if failure else "no class", style="red"), ""
+
+
+def _printable(text: str, style: str = "") -> Text:
+    """Text as it is: no markup, and no control characters, which a hostile reference could hold."""
+    shown = text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
+    return Text("".join(character if character.isprintable() else "�" for character in shown), style)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table

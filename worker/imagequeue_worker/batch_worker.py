@@ -1,0 +1,206 @@
+"""An RQ worker that takes, runs and finishes jobs in batches.
+
+To RQ and its tools it is a worker like any other (`rq info`, suspend and resume, the shutdown command). Its loop is its
+own: `take` leases a batch, whose pictures are fetched and decoded while the net runs on the batch before it; `finish`
+publishes. It never waits for a fuller batch unless told to: when idle, one image goes through at once; under load,
+batches fill by themselves. See batch_loop.py for the loop, heartbeat.py for the leases.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import structlog
+from prometheus_client import REGISTRY
+from rq import Queue
+from rq.command import parse_payload
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker, DequeueStrategy, WorkerStatus
+
+from imagequeue_worker.batch_loop import BatchLoop
+from imagequeue_worker.connections import own_connection
+from imagequeue_worker.heartbeat import Heartbeat, Progress
+from imagequeue_worker.images import Limits
+from imagequeue_worker.jobs import Lease
+from imagequeue_worker.metrics import Metrics
+from imagequeue_worker.nets import Nets, load_nets
+from imagequeue_worker.pipeline import Pipeline
+from imagequeue_worker.protocol import Protocol
+from imagequeue_worker.references import ImageSources, References
+from imagequeue_worker.settings import Settings
+from imagequeue_worker.waiting import Waker, WorkSignal
+from imagequeue_worker.zoo import find_net
+
+log = structlog.get_logger("imagequeue_worker.batch_worker")
+
+WORKER_TTL_SECONDS = 60  # a killed worker leaves RQ's lists after two minutes, not eight
+SECOND_SIGNAL_SECONDS = 1.0  # a pool and a terminal both send one: not yet a second wish
+
+MakePipeline = Callable[[Nets, Settings, str, Progress], Pipeline]
+
+
+def worker_name() -> str:
+    """Host, pid and random bits: containers all have pid 1."""
+    return f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+def make_pipeline(nets: Nets, settings: Settings, worker: str, progress: Progress) -> Pipeline:
+    """The pipeline that settings describe."""
+    limits = Limits(settings.max_image_bytes, settings.max_pixels, settings.max_side)
+    references = References(
+        ImageSources(image_roots=settings.image_roots, image_bytes_max=settings.max_image_bytes)
+    )
+    return Pipeline(
+        nets, references, limits, threads=settings.decode_threads, worker=worker, on_advance=progress.advance
+    )
+
+
+class BatchWorker(BaseWorker):
+    """Settings come from the environment unless `configure` was called: `rq worker` makes its workers itself."""
+
+    settings: Settings | None = None
+    nets: Nets | None = None
+    metrics: Metrics | None = None
+    make_pipeline: MakePipeline = staticmethod(make_pipeline)
+
+    def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:  # noqa: ANN401  RQ's signature
+        options["serializer"] = JSONSerializer  # never pickle, whatever the command line says
+        options["worker_ttl"] = WORKER_TTL_SECONDS
+        super().__init__(queues, name or worker_name(), **options)
+        self._waker = Waker()
+        self._loop: BatchLoop | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._first_signal_at: float | None = None
+        self._stop_asked = False
+
+    @property
+    def connection_timeout(self) -> int:
+        """RQ raises socket timeouts to this, in seconds; no command of ours blocks longer than 4."""
+        return 10
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def work(
+        self,
+        burst: bool = False,
+        logging_level: str | None = None,  # noqa: ARG002  see logs.py
+        date_format: str = "",  # noqa: ARG002
+        log_format: str = "",  # noqa: ARG002
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        with_scheduler: bool = False,
+        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,  # noqa: ARG002  most urgent first, always
+    ) -> bool:
+        """Work until told to stop; whether any job was finished. RQ's signature."""
+        if with_scheduler:  # forks: before threads and the net
+            self._start_scheduler(burst)
+        settings = replace(self.settings or Settings.from_environment(), queues=tuple(self.queue_names()))
+        nets = self.nets or load_nets(find_net(settings.net), settings.engine)
+        metrics = self.metrics or Metrics(REGISTRY)
+        progress = Progress()
+        pipeline = self.make_pipeline(nets, settings, self.name, progress)
+        self._assemble(settings, nets, metrics, progress, pipeline)
+        self._install_signal_handlers()
+        assert self._loop  # noqa: S101  _assemble made it
+        try:
+            self._begin()
+            return bool(self._loop.run(burst=burst, max_jobs=max_jobs, max_idle_seconds=max_idle_time))
+        finally:
+            self._end(pipeline)
+
+    def _assemble(
+        self, settings: Settings, nets: Nets, metrics: Metrics, progress: Progress, pipeline: Pipeline
+    ) -> None:
+        def protocol() -> Protocol:
+            return Protocol(
+                own_connection(self.connection), self.name, self.queue_names(),
+                lease_seconds=settings.lease_seconds, result_ttl=settings.result_ttl,
+            )  # fmt: skip
+
+        for net in nets:
+            metrics.model_info.labels(name=net.model.name, sha256=net.model.sha256, engine=net.engine).set(1)
+        self._heartbeat = Heartbeat(
+            protocol(), settings, progress, metrics, self._register, WORKER_TTL_SECONDS
+        )
+        self._work_signal = WorkSignal(
+            self._waker, {queue: own_connection(self.connection) for queue in self.queue_names()}
+        )
+        self._loop = BatchLoop(
+            protocol(), pipeline, self._heartbeat, self._work_signal, self._waker, progress, metrics, settings,
+            self._queue_dependents,
+        )  # fmt: skip
+        self._grace_seconds = settings.grace
+        if self._stop_asked:
+            self._loop.stop()
+
+    def _register(self) -> None:
+        """Make RQ and its tools know this worker; again after its hash was lost."""
+        self.register_birth()
+        self.set_state(WorkerStatus.IDLE)
+
+    def _begin(self) -> None:
+        self._register()
+        self.subscribe()
+        assert self._heartbeat  # noqa: S101  _assemble made it
+        self._heartbeat.start()
+        self._work_signal.start()
+        log.info("ready", worker=self.name, queues=self.queue_names())
+
+    def _end(self, pipeline: Pipeline) -> None:
+        pipeline.close()
+        if self._heartbeat:
+            self._heartbeat.stop()
+        try:
+            self.teardown()
+        except Exception as error:
+            # Its keys expire by themselves.
+            log.warning("could not take leave of Redis", error=str(error))
+        log.info("stopped", worker=self.name)
+
+    def _queue_dependents(self, lease: Lease) -> None:
+        """RQ's own way for the rare job that others wait for; ours are the only functions it may run here."""
+        job = Job.fetch(lease.job, connection=self.connection, serializer=JSONSerializer)
+        Queue(lease.queue, connection=self.connection, serializer=JSONSerializer).enqueue_dependents(job)
+
+    # --- signals and commands: set flags, nothing else ------------------------------------------------------------
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """First signal: finish what is in flight, put the rest back. A second one: put everything back and leave."""
+        now = time.monotonic()
+        first = self._first_signal_at
+        if first is None:
+            self._first_signal_at = now
+        elif now - first < SECOND_SIGNAL_SECONDS:
+            return
+        self._stop_asked = self._stop_requested = True
+        if self._loop and self._heartbeat:
+            self._loop.stop()
+            self._heartbeat.drain_within(self._grace_seconds if first is None else 0.0)
+
+    def _install_signal_handlers(self) -> None:
+        signal.signal(signal.SIGINT, self.request_stop)
+        signal.signal(signal.SIGTERM, self.request_stop)
+
+    def handle_payload(self, message: dict[str, Any]) -> None:
+        """Commands that RQ's tools publish; whatever arrives, the thread that hears them lives on."""
+        try:
+            command = parse_payload(message).get("command")
+        except Exception:
+            log.warning("a command is not JSON; ignored")
+            return
+        if command == "shutdown":
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            log.warning("a command has no meaning for a batch; ignored", command=str(command)[:40])
+
+    def clean_registries(self) -> None:
+        """Left to reclaim: RQ's clean-up takes no lock and would fail jobs that can be run again."""

@@ -1,0 +1,40 @@
+"""Int8 Caffe2 nets, exactly as Caffe2 with QNNPACK computed them; knows nothing of queues, Redis or pictures' files.
+
+Read in this order: `errors`, `tensor`; `wire`, `netdef` (.pb files), `netdef_writer`; `arguments`, `geometry`,
+`requantize`, `operators/`; `graph` (both files joined and checked), `interpreter` (the portable engine), `engines` (which
+engines there are), `pixels`, `net` and `loading` (what callers use).
+"""
+
+from .engines import available_engines
+from .errors import (
+    Caffe2Error,
+    InvalidInput,
+    InvalidNet,
+    InvalidOperator,
+    NetFormatError,
+    NetNotFound,
+    UnknownEngine,
+    UnsupportedOperator,
+)
+from .loading import load_net, run_operator
+from .net import Net
+from .pixels import ZOO_SCALING, PixelScaling
+from .tensor import QTensor
+
+__all__ = [
+    "ZOO_SCALING",
+    "Caffe2Error",
+    "InvalidInput",
+    "InvalidNet",
+    "InvalidOperator",
+    "Net",
+    "NetFormatError",
+    "NetNotFound",
+    "PixelScaling",
+    "QTensor",
+    "UnknownEngine",
+    "UnsupportedOperator",
+    "available_engines",
+    "load_net",
+    "run_operator",
+]

@@ -1,0 +1,53 @@
+"""The engines, best first: each runs a checked graph, all give the same bytes.
+
+`engine="auto"` takes the environment's `IMAGEQUEUE_ENGINE` if set, else the first that this machine can run.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from .errors import UnknownEngine
+from .graph import Graph
+from .interpreter import Interpreter
+from .tensor import Array, QTensor, TensorSpec
+
+ENGINE_VARIABLE = "IMAGEQUEUE_ENGINE"
+
+
+class Engine(Protocol):
+    """A loaded net, ready to run; made of a graph and the description of one quantized image."""
+
+    name: str
+    output: str
+    output_shape: tuple[int, ...]
+
+    def run(self, images: Array) -> Array:
+        """Classify quantized images; uint8 [N, ...] to float32 [N, ...]."""
+
+    def blobs(self, images: Array) -> dict[str, QTensor | Array]:
+        """Return every blob that is not a constant."""
+
+
+# Ordered: best first. A native engine adds its paths in front, those that the machine has.
+ENGINES: dict[str, Callable[[Graph, TensorSpec], Engine]] = {"portable": Interpreter}
+
+
+def available_engines() -> list[str]:
+    """List the engines that this machine can run, best first; each is valid as `engine=`."""
+    return list(ENGINES)
+
+
+def choose_engine(engine: str) -> str:
+    """Resolve "auto".
+
+    Raises:
+        UnknownEngine: The name, given or from the environment, is not available.
+    """
+    if engine == "auto":
+        engine = os.environ.get(ENGINE_VARIABLE, "") or "auto"
+    if engine == "auto":
+        return next(iter(ENGINES))
+    if engine not in ENGINES:
+        raise UnknownEngine(engine, ENGINES)
+    return engine

@@ -1,0 +1,58 @@
+"""Caffe2's Int8 operators, one file for each family, exact semantics in numpy.
+
+Read `base` first (check and pack at load, then run), then `linear` (what convolutions and fully connected layers share).
+convolution, rows, fully_connected, conv_transpose: products, requantized. add, tables, softmax, pooling, quantize:
+arithmetic on single bytes. layout, resize, fill: bytes that only move. roi_align: samples of regions.
+`make_operator` finds an operator by its type in `OPERATORS`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..arguments import Arguments
+from ..errors import UnsupportedOperator
+from ..tensor import TensorSpec
+from . import (
+    add,
+    conv_transpose,
+    convolution,
+    fill,
+    fully_connected,
+    layout,
+    pooling,
+    quantize,
+    resize,
+    roi_align,
+    softmax,
+    tables,
+)
+from .base import Operator, Scratch
+
+__all__ = ["OPERATORS", "Operator", "Scratch", "make_operator"]
+
+OPERATORS: Mapping[str, Callable[[Sequence[TensorSpec], Arguments], Operator]] = {
+    **convolution.OPERATORS,
+    **fully_connected.OPERATORS,
+    **conv_transpose.OPERATORS,
+    **add.OPERATORS,
+    **tables.OPERATORS,
+    **softmax.OPERATORS,
+    **pooling.OPERATORS,
+    **quantize.OPERATORS,
+    **layout.OPERATORS,
+    **resize.OPERATORS,
+    **fill.OPERATORS,
+    **roi_align.OPERATORS,
+}
+
+
+def make_operator(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
+    """Check and prepare an operator.
+
+    Raises:
+        UnsupportedOperator: The type is not in `OPERATORS`.
+        InvalidOperator: Arguments or inputs break one of the operator's rules.
+    """
+    make = OPERATORS.get(args.op_type)
+    if make is None:
+        raise UnsupportedOperator(args.op_type, OPERATORS, args.where.strip(" ()"))
+    return make(inputs, args)

@@ -1,0 +1,134 @@
+"""`make demo`: the whole road on real parts, from a picture's path to a result in Redis, and what the metrics say."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from imagequeue import Producer, Result, Status
+from imagequeue.errors import WaitTimeout
+from imagequeue.report import bar, print_tables, results_table
+from imagequeue.sources import references
+from imagequeue_worker.embedded_redis import EmbeddedRedis
+from imagequeue_worker.errors import WorkerError
+from imagequeue_worker.settings import Settings
+
+PICTURES = ("coffee.png", "chelsea.png", "rocket.jpg")  # photographs that scikit-image ships
+STOP_SECONDS = 60.0
+
+
+def run_demo(net: Path, images: Path | None, settings: Settings, timeout_seconds: float) -> bool:
+    """Run it; True when every picture has a result that is `ok`."""
+    pictures = [str(images)] if images else [str(path) for path in demo_pictures()]
+    refs = list(references(pictures, ()))
+    root = images if images and images.is_dir() else Path(pictures[0]).parent
+    port = _free_port()
+    with (
+        tempfile.TemporaryDirectory(prefix="imagequeue-demo-") as folder,
+        EmbeddedRedis(Path(folder)) as server,
+        Producer(server.url) as producer,
+        _worker(server.url, net, root.resolve(), port, settings) as process,
+    ):
+        click.echo(f"net      {net}\nRedis    {server.url}\npictures {len(refs)} below {root}")
+        _wait_until_ready(producer, process)
+        results = _classify(producer, refs, timeout_seconds)
+        print_tables(results_table(results))
+        click.echo("\n" + "\n".join(_metrics(port)))
+    good = sum(result.status is Status.OK for result in results)
+    click.echo(f"\n{good} of {len(refs)} pictures classified")
+    return good == len(refs)
+
+
+def demo_pictures() -> list[Path]:
+    """The default pictures; raises WorkerError where scikit-image is not installed."""
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise WorkerError("scikit-image is not installed; pip install 'imagequeue[demo]' or name --images") from error
+    folder = Path(data.__file__).parent
+    return [folder / name for name in PICTURES]
+
+
+def _wait_until_ready(producer: Producer, process: subprocess.Popen[bytes]) -> None:
+    """Return when a worker has loaded its net and said so, which is when RQ knows it."""
+    while not producer.status().workers:
+        if process.poll() is not None:
+            raise WorkerError(f"the worker ended with code {process.returncode}; its reason stands above")
+        time.sleep(0.05)
+
+
+def _classify(producer: Producer, refs: list[str], timeout_seconds: float) -> list[Result]:
+    started = time.monotonic()
+    submission = producer.submit_many(refs)
+    found: dict[str, Result] = {}
+    with bar("classified", len(submission.ids), hidden=False) as advance:
+        try:
+            for result in producer.as_completed(submission.ids, timeout=timeout_seconds):
+                found[result.id] = result
+                advance(1)
+        except WaitTimeout as error:
+            click.echo(str(error), err=True)
+    seconds = time.monotonic() - started
+    click.echo(f"{len(found)} results in {seconds:.2f} s, {len(found) / seconds:.1f} images/s\n")
+    return [found[id_] for id_ in submission.ids if id_ in found]
+
+
+@contextmanager
+def _worker(
+    url: str, net: Path, root: Path, port: int, settings: Settings
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The real command in a process of its own, ended by SIGTERM."""
+    command = [
+        sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--net", str(net), "--engine",
+        settings.engine, "--image-root", str(root), "--metrics-port", str(port), "--processes",
+        str(settings.processes), "--log-level", "warning",
+    ]  # fmt: skip
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _metrics(port: int) -> list[str]:
+    """Three lines of what /metrics says: images, time per stage, time per image."""
+    values: dict[str, float] = {}
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        for line in response.read().decode().splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                values[name] = values.get(name, 0.0) + float(value)
+
+    def mean_ms(stage: str) -> float:
+        count = values.get(f"imagequeue_{stage}_seconds_count", 0.0)
+        return 1000 * values.get(f"imagequeue_{stage}_seconds_sum", 0.0) / count if count else 0.0
+
+    stages = ", ".join(f"{stage} {mean_ms(stage):.1f}" for stage in ("fetch", "decode", "infer"))
+    images, batches = values.get("imagequeue_images_total", 0), values.get("imagequeue_batches_total", 0)
+    return [
+        f"/metrics: {images:.0f} images in {batches:.0f} batches, {values.get('imagequeue_backlog_images', 0):.0f} waiting",
+        f"/metrics: mean ms per image: {stages}",
+        f"/metrics: mean ms from submission to worker {mean_ms('queue'):.0f}, to result {mean_ms('image'):.0f}",
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,34 @@
+"""Bytes -> pixels, equal byte for byte to Caffe2's ImageInput with OpenCV.
+
+To be read in this order:
+
+spec.py         what a net wants to see, and what a worker is willing to decode
+decode.py       bytes -> upright BGR picture: JPEG here, all else in formats.py and colours.py
+orientation.py  EXIF: which way is up
+resize.py       picture -> crop; its coordinates and weights in taps.py
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagequeue_worker.images.decode import decode
+from imagequeue_worker.images.resize import resize_and_crop
+from imagequeue_worker.images.spec import DEFAULT_LIMITS, ZOO, Limits, Preprocessing
+
+__all__ = ["DEFAULT_LIMITS", "ZOO", "Limits", "Preprocessing", "decode", "preprocess", "resize_and_crop"]
+
+
+def preprocess(data: bytes, spec: Preprocessing = ZOO, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Decode an image file and return what a net sees: uint8 `[crop, crop, 3]` in its channel order.
+
+    The picture is turned upright (EXIF), its shorter side resized to `spec.resize` (INTER_AREA), and its
+    centre cut out. The answer is a contiguous array of its own. Safe to call from several threads; decoding
+    and the larger array operations release the GIL.
+
+    Raises ImageError, and nothing else: `unsupported_format` (no image, or none that is read), `corrupt`
+    (truncated or damaged: never a partial picture), `too_large` (above `limits`, decided from the header).
+    """
+    pixels = resize_and_crop(decode(data, limits), spec.resize, spec.crop)
+    return pixels if spec.channel_order == "BGR" else np.ascontiguousarray(pixels[:, :, ::-1])

@@ -1,0 +1,203 @@
+"""The worker's side of the queue protocol: one method per script, values in and values out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from imagequeue.contract import KEY_PREFIX, RATES_KEY, RQ_KEY_PREFIX, WAITING_KEY, queue_key
+from imagequeue.scripts import script_text
+from imagequeue_worker.jobs import Cell, FinishedJob, Lease, TakenJob
+
+_PACKAGE = "imagequeue_worker.scripts"
+_RECLAIMED_PER_CALL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one take found. `watch`: the queues that are empty and open; `next_due_ms`: None when nothing is scheduled."""
+
+    jobs: list[TakenJob]
+    watch: list[str]
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """finish.lua's answer for one job: its code, and which of its images were published."""
+
+    code: str
+    published: tuple[bool, ...]
+
+    LOST = "0"
+    DONE = "1"
+    DONE_BEFORE = "2"
+    HAS_DEPENDENTS = "3"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBacklog:
+    """What one queue still has to do. `oldest_submitted_at`: Unix seconds, None when nothing waits."""
+
+    queue: str
+    images_waiting: int
+    images_leased: int
+    oldest_submitted_at: float | None
+
+    @property
+    def images(self) -> int:
+        """Images that no worker holds yet."""
+        return max(0, self.images_waiting - self.images_leased)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the fleet has to do, and how fast it does it (images per second; 0 when never measured)."""
+
+    now: float
+    images_per_second: float
+    queues: list[QueueBacklog]
+
+
+class Protocol:
+    """Speaks for one worker over one connection; not shared between threads.
+
+    Raises redis.ConnectionError and redis.TimeoutError as they come: the caller knows what it held.
+    """
+
+    def __init__(
+        self,
+        connection: redis.Redis,
+        worker: str,
+        queues: Sequence[str],
+        *,
+        lease_seconds: float,
+        result_ttl: int,
+    ) -> None:
+        # Any, since redis-py's stubs cannot know that answers come undecoded, as bytes.
+        self._connection: Any = connection
+        self._worker = worker
+        self._queues = list(queues)
+        self._lease_seconds = lease_seconds
+        self._result_ttl = result_ttl
+        self._fields_expire: str | None = None
+        names = ("take", "finish", "heartbeat", "put_back", "reclaim", "settle")
+        self._scripts = {name: connection.register_script(script_text(name, _PACKAGE)) for name in names}
+
+    def take(self, images: int) -> Taken:
+        """Lease jobs with up to `images` images (at least one job) of the most urgent queue that has work."""
+        keys = [queue_key(queue) for queue in self._queues]
+        prefix = f"iq{secrets.token_hex(8)}n"
+        arguments = [*self._gate(), self._worker, images, self._lease_seconds, prefix, *self._queues]
+        stamp, jobs, watch, next_due_ms = self._scripts["take"](keys, arguments)
+        return Taken(
+            [_taken_job(job, float(stamp)) for job in jobs],
+            [queue.decode() for queue in watch],
+            int(next_due_ms) if int(next_due_ms) >= 0 else None,
+        )
+
+    def finish(self, jobs: Sequence[FinishedJob]) -> list[Finished]:
+        """Publish the outcomes of leased jobs and close the jobs; may be sent again after a lost reply."""
+        arguments: list[Cell] = [*self._gate(), self._worker]
+        for job in jobs:
+            arguments += job.rows()
+        replies = self._scripts["finish"]([self._worker_key()], arguments)
+        return [Finished(chr(reply[0]), tuple(bit == ord("1") for bit in reply[1:])) for reply in replies]
+
+    def heartbeat(
+        self, leases: Sequence[Lease], *, worker_ttl: int, rate: float | None
+    ) -> tuple[bool, list[Lease]]:
+        """Renew leases; return whether RQ knows this worker, and the leases that are lost."""
+        measured = "" if rate is None else f"{rate:.3f}"
+        arguments = [KEY_PREFIX, RQ_KEY_PREFIX, self._worker, self._lease_seconds, worker_ttl, measured]
+        reply = self._scripts["heartbeat"]([self._worker_key(), RATES_KEY], [*arguments, *_flat(leases)])
+        return reply[0] == b"1", [leases[int(number) - 1] for number in reply[1:]]
+
+    def put_back(self, leases: Sequence[Lease]) -> int:
+        """Return jobs that were not begun to the front of their queues; the number that still were ours."""
+        keys = [f"{self._worker_key()}:executions"]
+        return int(self._scripts["put_back"](keys, [KEY_PREFIX, RQ_KEY_PREFIX, self._worker, *_flat(leases)]))
+
+    def reclaim(self, *, losses_max: int, dead_worker: str = "") -> list[tuple[str, str, str]]:
+        """Put back jobs whose leases have ended, or all of a worker that is known to be dead: (queue, job, what)."""
+        keys = [f"{RQ_KEY_PREFIX}:wip:{queue}" for queue in self._queues]
+        arguments = [*self._gate(), dead_worker, losses_max, _RECLAIMED_PER_CALL, *self._queues]
+        reply = self._scripts["reclaim"](keys, arguments)
+        return [(queue.decode(), job.decode(), what.decode()) for queue, job, what in reply]
+
+    def settle(
+        self, queue: str, job: str, collection: str, rows: Iterable[Cell]
+    ) -> list[bool]:
+        """Publish images for a job that holds no lease of ours; which of them were published."""
+        keys = [f"{KEY_PREFIX}:pending:{collection}"]
+        reply = self._scripts["settle"](keys, [*self._gate(), queue, job, collection, *rows])
+        return [bit == ord("1") for bit in reply]
+
+    def held_in_redis(self) -> list[Lease]:
+        """The leases that Redis says this worker holds: asked after a take whose answer was lost."""
+        leases = []
+        for member in self._connection.smembers(f"{self._worker_key()}:executions"):
+            job, _, execution = member.decode().rpartition(":")
+            origin = self._connection.hget(f"{RQ_KEY_PREFIX}:job:{job}", "origin")
+            if origin:
+                leases.append(Lease(origin.decode(), job, execution))
+        return leases
+
+    def _worker_key(self) -> str:
+        return f"{RQ_KEY_PREFIX}:worker:{self._worker}"
+
+    def _gate(self) -> list[Any]:
+        """The gate's arguments; whether hash fields can expire is asked of the server once, not read off its version."""
+        if self._fields_expire is None:
+            info = self._connection.execute_command("COMMAND", "INFO", "HPEXPIREAT")
+            known = (
+                bool(info) and (next(iter(info.values())) if isinstance(info, dict) else info[0]) is not None
+            )
+            self._fields_expire = "1" if known else "0"
+        return [KEY_PREFIX, RQ_KEY_PREFIX, self._result_ttl, self._fields_expire]
+
+
+def read_backlog(connection: redis.Redis, queues: Sequence[str]) -> Backlog:
+    """What the queues still have to do; one read-only script."""
+    script = connection.register_script(script_text("backlog", _PACKAGE))
+    now, rate, *cells = script([WAITING_KEY, RATES_KEY], [RQ_KEY_PREFIX, *queues])
+    rows = zip(queues, cells[::3], cells[1::3], cells[2::3], strict=True)
+    return Backlog(
+        float(now),
+        float(rate),
+        [
+            QueueBacklog(queue, int(waiting), int(leased), float(oldest) if oldest else None)
+            for queue, waiting, leased, oldest in rows
+        ],
+    )
+
+
+def _flat(leases: Iterable[Lease]) -> list[str]:
+    return [text for lease in leases for text in (lease.queue, lease.job, lease.execution)]
+
+
+def _taken_job(row: list[bytes], taken_at: float) -> TakenJob:
+    queue, job, execution, attempt, losses, collection, submitted_at, forbidden, data, *ids = row
+    return TakenJob(
+        lease=Lease(queue.decode(), job.decode(), execution.decode()),
+        attempt=int(attempt),
+        losses=int(losses),
+        collection=collection.decode(),
+        submitted_at=_number(submitted_at, taken_at),
+        taken_at=taken_at,
+        forbidden=forbidden == b"1",
+        data=data,
+        ids=tuple(id_.decode() for id_ in ids),
+    )
+
+
+def _number(text: bytes, default: float) -> float:
+    """A stamp that other hands may have written: never a reason to lose a job."""
+    try:
+        return float(text)
+    except ValueError:
+        return default

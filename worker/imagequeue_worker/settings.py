@@ -1,0 +1,121 @@
+"""Every setting of the worker, declared once: its default, flag, environment variable and help."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from imagequeue.connection import DEFAULT_REDIS_URL
+from imagequeue.contract import QUEUES
+from imagequeue_worker.errors import SettingsError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
+
+
+def setting(default: Any, type_: Any, help_: str, *, flag: str = "", multiple: bool = False) -> Any:  # noqa: ANN401  a field of any type
+    """A field of Settings, with what its command-line option needs."""
+    metadata = {"type": type_, "help": help_, "flag": flag, "multiple": multiple}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a worker process is told; read once, at its start."""
+
+    redis_url: str = setting(DEFAULT_REDIS_URL, str, "Redis: redis://, rediss:// or unix://")
+    queues: tuple[str, ...] = setting(
+        QUEUES, str, "A queue to serve, most urgent first", flag="--queue", multiple=True
+    )
+    net: Path | None = setting(
+        None, FOLDER, "Folder with init_net.pb and predict_net.pb; without it, the zoo's net"
+    )
+    engine: str = setting("auto", str, "Engine that runs the net; see `imagequeue-worker info`")
+    image_roots: tuple[Path, ...] = setting(
+        (),
+        FOLDER,
+        "Folder below which paths may be read; without one, paths are refused",
+        flag="--image-root",
+        multiple=True,
+    )
+    processes: int = setting(0, click.IntRange(min=0), "Worker processes; 0: one per core")
+    batch_images: int = setting(32, click.IntRange(1, 1024), "Images taken at once, at most")
+    max_wait_ms: int = setting(
+        0, click.IntRange(0, 60_000), "Milliseconds to wait for a fuller batch; 0: never wait"
+    )
+    decode_threads: int = setting(2, click.IntRange(1, 64), "Threads that fetch and decode, per process")
+    lease_seconds: float = setting(
+        9.0, click.FloatRange(min=1.0), "A job is taken back when not renewed for this long"
+    )
+    losses_max: int = setting(
+        10, click.IntRange(min=1), "Leases that a job may lose before its images end as worker_lost"
+    )
+    stall_timeout: float = setting(
+        30.0, click.FloatRange(min=1.0), "Seconds without progress after which a process ends"
+    )
+    grace: float = setting(25.0, click.FloatRange(min=0.0), "Seconds that work in flight has after SIGTERM")
+    result_ttl: int = setting(86_400, click.IntRange(min=1), "Seconds that a result is kept")
+    max_image_bytes: int = setting(64 << 20, click.IntRange(min=1), "Largest image file, in bytes")
+    max_pixels: int = setting(100_000_000, click.IntRange(min=1), "Largest image, in pixels")
+    max_side: int = setting(65_535, click.IntRange(min=1), "Longest side of an image, in pixels")
+    metrics_host: str = setting("127.0.0.1", str, "Address that serves /metrics")
+    metrics_port: int = setting(9109, click.IntRange(0, 65_535), "Port that serves /metrics; 0: none")
+    log_level: str = setting(
+        "info", click.Choice(["debug", "info", "warning", "error"]), "Least severe log line"
+    )
+    log_json: bool = setting(False, bool, "Log JSON, one object per line")
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """The settings as the environment has them, for a worker that `rq worker` starts.
+
+        Raises SettingsError when a variable has a value that cannot be used.
+        """
+        command = click.Command("settings", params=[option_of(field) for field in dataclasses.fields(cls)])
+        try:
+            return cls(**command.make_context("settings", []).params)
+        except click.ClickException as error:
+            raise SettingsError(error.format_message()) from error
+
+
+def variable_of(field: dataclasses.Field[Any]) -> str:
+    """The environment variable of a setting: its flag's name in capitals."""
+    return "IMAGEQUEUE_" + flag_of(field).removeprefix("--").replace("-", "_").upper()
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """The flag of a setting."""
+    return str(field.metadata["flag"] or "--" + field.name.replace("_", "-"))
+
+
+def option_of(field: dataclasses.Field[Any]) -> click.Option:
+    """The click option of a setting; several values are split at blanks (queues) or path separators in a variable."""
+    return click.Option(
+        [flag_of(field), field.name],
+        default=field.default,
+        type=field.metadata["type"],
+        multiple=field.metadata["multiple"],
+        is_flag=field.metadata["type"] is bool,
+        envvar=variable_of(field),
+        help=field.metadata["help"],
+        show_default=True,
+        show_envvar=True,
+    )
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Give a click command the options of these settings, or of all."""
+    fields = [field for field in dataclasses.fields(Settings) if not names or field.name in names]
+
+    def decorate(command: Command) -> Command:
+        parameters = command.__dict__.setdefault("__click_params__", [])
+        parameters.extend(option_of(field) for field in reversed(fields))
+        return command
+
+    return decorate

@@ -1,0 +1,98 @@
+"""Waiting for work without popping it, and without polling.
+
+A worker that found nothing arms one watcher per empty queue and sleeps on a pipe. `BLMOVE q q LEFT LEFT` returns as
+soon as the list has an element and leaves the list as it was, so a worker that dies here takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Iterable, Mapping
+
+import redis
+
+from imagequeue.connection import UNAVAILABLE
+from imagequeue.contract import queue_key
+
+_BLOCK_SECONDS = 4  # below every socket timeout
+_RETRY_SECONDS = 0.5
+
+
+class Waker:
+    """Wakes one sleeping thread; wake() may be called from threads and from signal handlers."""
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+
+    def wake(self) -> None:
+        """End the current or the next sleep."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: the sleeper is awake anyway
+            os.write(self._write_end, b"!")
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep until woken, but not longer; True when woken."""
+        ready, _, _ = select.select([self._read_end], [], [], max(0.0, seconds))
+        if ready:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self._read_end, 4096):
+                    pass
+        return bool(ready)
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+
+class QueueWatcher(threading.Thread):
+    """Blocks on one queue while armed, and wakes the worker when the queue has work."""
+
+    def __init__(self, queue: str, connection: redis.Redis, waker: Waker) -> None:
+        super().__init__(name=f"watch-{queue}", daemon=True)
+        self._key = queue_key(queue)
+        self._connection = connection
+        self._waker = waker
+        self._armed = threading.Event()
+
+    def arm(self) -> None:
+        """Watch until there is work once."""
+        self._armed.set()
+
+    def run(self) -> None:
+        """Watch for ever; the thread ends with its process."""
+        while self._armed.wait():
+            try:
+                found = self._connection.blmove(self._key, self._key, _BLOCK_SECONDS, "LEFT", "LEFT")
+            except (*UNAVAILABLE, redis.ResponseError):
+                # The worker meets the same error in its next take, and says so.
+                threading.Event().wait(_RETRY_SECONDS)
+                continue
+            if found is not None:
+                self._armed.clear()
+                self._waker.wake()
+
+
+class WorkSignal:
+    """What a worker sleeps on: its queues' watchers, and whoever else wakes it."""
+
+    def __init__(self, waker: Waker, connections: Mapping[str, redis.Redis]) -> None:
+        self._waker = waker
+        self._watchers = {
+            queue: QueueWatcher(queue, connection, waker) for queue, connection in connections.items()
+        }
+
+    def start(self) -> None:
+        """Start the watchers; not before a fork."""
+        for watcher in self._watchers.values():
+            watcher.start()
+
+    def wait(self, watch: Iterable[str], seconds: float) -> None:
+        """Sleep until one of the queues has work, somebody wakes us, or the time is up."""
+        for queue in watch:
+            self._watchers[queue].arm()
+        self._waker.sleep(seconds)
