@@ -36,7 +36,7 @@ def cli() -> None:
 
     Exit codes: 0 all is well; 1 some images ended in an error or not in time; 2 wrong usage, or Redis is not
     there; 130 Ctrl-C.
-    """  # noqa: D301  click's own mark
+    """
 
 
 @cli.command(short_help="Submit pictures; with --wait, print what is on them.")
@@ -103,7 +103,7 @@ def submit(
 
     A picture that is waiting already, or has a result, is not classified again. Without --wait, --json prints
     one line per job: its image ids, and how many were new.
-    """  # noqa: D301
+    """
     with Producer(redis_url, depth_limit=depth_limit) as producer:
         producer.ping()
         parts = producer.submit_chunks(
@@ -180,7 +180,7 @@ def results(ctx: click.Context, ids: tuple[str, ...], collection: str, as_json: 
       imagequeue results --json | jq -r 'select(.status == "ok") | [.ref, .classes[0].label] | @tsv'
 
     The exit code is 1 when a result is an error, or one of the IDS has none.
-    """  # noqa: D301
+    """
     with Producer(redis_url) as producer:
         producer.ping()
         missing = dict.fromkeys(ids)
@@ -209,7 +209,7 @@ def status(as_json: bool, redis_url: str) -> None:
       imagequeue status --json | jq '.queues[].images'
 
     In every collection, accepted = pending + ok + error.
-    """  # noqa: D301
+    """
     with Producer(redis_url) as producer:
         producer.ping()
         now = producer.status()

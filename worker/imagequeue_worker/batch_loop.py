@@ -12,7 +12,7 @@ import structlog
 
 from imagequeue.connection import UNAVAILABLE
 from imagequeue_worker.heartbeat import Heartbeat, Progress
-from imagequeue_worker.jobs import FinishedJob, Lease
+from imagequeue_worker.jobs import FinishedJob, Lease, TakenJob
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.pipeline import Batch, Pipeline
 from imagequeue_worker.protocol import Finished, Protocol, Taken
@@ -55,6 +55,7 @@ class BatchLoop:
         self._stopping = False
         self._completed_at = 0.0
         self._images_in_flight = 0
+        self._jobs_finished = 0
 
     def stop(self) -> None:
         """Take no more; called from signal handlers, so it only sets a flag and wakes the sleeper."""
@@ -65,19 +66,15 @@ class BatchLoop:
         self, *, burst: bool = False, max_jobs: int | None = None, max_idle_seconds: float | None = None
     ) -> int:
         """Work until told to stop (or, in a burst, until the queues are empty); the number of jobs finished."""
-        finished = 0
         idle_since = time.monotonic()
         current: Batch | None = None
         while not self._stopping:
             taken = self._take()
-            upcoming = self._pipeline.prepare(taken.jobs) if taken.jobs else None
-            if current:
-                finished += self._complete(current)
+            if current or taken.jobs:
+                current = self._advance(current, taken.jobs)
                 idle_since = time.monotonic()
-            current = upcoming
-            if max_jobs is not None and finished >= max_jobs:
-                break
-            if current:
+                if max_jobs is not None and self._jobs_finished >= max_jobs:
+                    break
                 continue
             idle_seconds = time.monotonic() - idle_since
             if burst or (max_idle_seconds is not None and idle_seconds >= max_idle_seconds):
@@ -85,7 +82,18 @@ class BatchLoop:
             self._sleep(taken, None if max_idle_seconds is None else max_idle_seconds - idle_seconds)
         if current:
             self._put_back(current)
-        return finished
+        return self._jobs_finished
+
+    def _advance(self, current: Batch | None, taken: Sequence[TakenJob]) -> Batch | None:
+        """Complete the current batch while the pictures of the next are fetched and decoded; the next."""
+        if not any(job.suspect for job in taken):
+            upcoming = self._pipeline.prepare(taken) if taken else None
+            self._complete(current)
+            return upcoming
+        # It has cost a worker its life: it runs alone, and nothing is held that could be lost with it.
+        self._complete(current)
+        self._complete(self._pipeline.prepare(taken))
+        return None
 
     # --- take ----------------------------------------------------------------------------------------------------
 
@@ -140,8 +148,10 @@ class BatchLoop:
 
     # --- finish --------------------------------------------------------------------------------------------------
 
-    def _complete(self, batch: Batch) -> int:
-        """Classify and finish a batch; the number of its jobs."""
+    def _complete(self, batch: Batch | None) -> None:
+        """Classify and finish a batch."""
+        if batch is None:
+            return
         began = time.monotonic()
         finished = self._pipeline.classify(batch)
         self._progress.advance()
@@ -154,11 +164,11 @@ class BatchLoop:
             self._metrics.batches.inc()
             self._metrics.batch_images.observe(batch.images)
         self._completed_at = now
+        self._jobs_finished += len(finished)
         self._progress.advance()
         log.debug(
             "batch finished", jobs=len(batch.jobs), images=batch.images, ms=round((now - began) * 1000, 1)
         )
-        return len(finished)
 
     def _finish(self, jobs: Sequence[FinishedJob]) -> None:
         # From here on a lease that is gone is one that finish has given up.

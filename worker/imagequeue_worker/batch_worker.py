@@ -104,7 +104,7 @@ class BatchWorker(BaseWorker):
         if with_scheduler:  # forks: before threads and the net
             self._start_scheduler(burst)
         settings = replace(self.settings or Settings.from_environment(), queues=tuple(self.queue_names()))
-        nets = self.nets or load_nets(find_net(settings.net), settings.engine)
+        nets = load_nets(find_net(settings.net), settings.engine) if self.nets is None else self.nets
         metrics = self.metrics or Metrics(REGISTRY)
         progress = Progress()
         pipeline = self.make_pipeline(nets, settings, self.name, progress)

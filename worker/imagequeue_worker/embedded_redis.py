@@ -114,7 +114,7 @@ class EmbeddedRedis:
                 # process dies.
                 lock = _lock(self.folder)
                 try:
-                    self._process = subprocess.Popen(  # noqa: S603  the binary is the user's own choice
+                    self._process = subprocess.Popen(
                         [*_with_parent(), binary, *self._arguments()],
                         cwd=self.folder,
                         stdin=subprocess.DEVNULL,

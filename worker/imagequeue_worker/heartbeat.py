@@ -8,6 +8,7 @@ for ever; and it ends a drain that takes longer than the grace period.
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from imagequeue_worker.settings import Settings
 EXIT_STALLED = 70  # EX_SOFTWARE: a supervisor restarts us
 EXIT_GRACE_OVER = 75  # EX_TEMPFAIL: the work was put back
 RECLAIM_EVERY_SECONDS = 1.0
+SWEEP_EVERY_SECONDS = 60.0
 
 log = structlog.get_logger("imagequeue_worker.heartbeat")
 
@@ -106,6 +108,8 @@ class Heartbeat(threading.Thread):
         """Beat, reclaim, watch; every failure of Redis is waited out."""
         beat_every = self._settings.lease_seconds / 3
         next_beat = next_reclaim = 0.0
+        # Spread over the minute, so that a fleet that starts together does not sweep together.
+        next_sweep = time.monotonic() + random.uniform(0.0, SWEEP_EVERY_SECONDS)  # noqa: S311  no secret
         while not self._stop.is_set():
             now = time.monotonic()
             self._watch(now)
@@ -116,6 +120,9 @@ class Heartbeat(threading.Thread):
                 if now >= next_reclaim:
                     next_reclaim = now + RECLAIM_EVERY_SECONDS
                     self._reclaim(now)
+                if now >= next_sweep:
+                    next_sweep = now + SWEEP_EVERY_SECONDS
+                    self._protocol.sweep()
             except UNAVAILABLE:
                 # Leases of all workers end together in an outage: renew first, reclaim one full lease later.
                 self._connected_since = time.monotonic()

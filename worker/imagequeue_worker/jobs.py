@@ -49,6 +49,11 @@ class TakenJob:
     ids: tuple[str, ...]  # the images that it owns
     taken_monotonic: float = field(default_factory=time.monotonic)  # by this process' clock
 
+    @property
+    def suspect(self) -> bool:
+        """Whether a worker has died while it held this job."""
+        return self.losses > 0
+
     def request(self) -> Request:
         """The request it carries; raise ContractError when there is none that may be run."""
         if self.forbidden:

@@ -9,12 +9,13 @@ from typing import Any
 
 import redis
 
-from imagequeue.contract import KEY_PREFIX, RATES_KEY, RQ_KEY_PREFIX, WAITING_KEY, queue_key
+from imagequeue.contract import COLLECTIONS_KEY, KEY_PREFIX, RATES_KEY, RQ_KEY_PREFIX, WAITING_KEY, queue_key
 from imagequeue.scripts import script_text
 from imagequeue_worker.jobs import Cell, FinishedJob, Lease, TakenJob
 
 _PACKAGE = "imagequeue_worker.scripts"
 _RECLAIMED_PER_CALL = 100
+_SWEPT_PER_CALL = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Protocol:
         self._lease_seconds = lease_seconds
         self._result_ttl = result_ttl
         self._fields_expire: str | None = None
-        names = ("take", "finish", "heartbeat", "put_back", "reclaim", "settle")
+        names = ("take", "finish", "heartbeat", "put_back", "reclaim", "settle", "sweep")
         self._scripts = {name: connection.register_script(script_text(name, _PACKAGE)) for name in names}
 
     def take(self, images: int) -> Taken:
@@ -137,6 +138,16 @@ class Protocol:
         reply = self._scripts["settle"](keys, [*self._gate(), queue, job, collection, *rows])
         return [bit == ord("1") for bit in reply]
 
+    def sweep(self) -> int:
+        """Remove what has aged from every collection; the number of results removed by hand."""
+        cursor, removed = b"0", 0
+        while True:
+            arguments = [*self._gate(), cursor, _SWEPT_PER_CALL]
+            cursor, count = self._scripts["sweep"]([COLLECTIONS_KEY, RATES_KEY], arguments)
+            removed += int(count)
+            if cursor == b"0":
+                return removed
+
     def held_in_redis(self) -> list[Lease]:
         """The leases that Redis says this worker holds: asked after a take whose answer was lost."""
         leases = []
@@ -150,7 +161,7 @@ class Protocol:
     def _worker_key(self) -> str:
         return f"{RQ_KEY_PREFIX}:worker:{self._worker}"
 
-    def _gate(self) -> list[Any]:
+    def _gate(self) -> list[Cell]:
         """The gate's arguments; whether hash fields can expire is asked of the server once, not read off its version."""
         if self._fields_expire is None:
             info = self._connection.execute_command("COMMAND", "INFO", "HPEXPIREAT")

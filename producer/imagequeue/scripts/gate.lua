@@ -32,7 +32,7 @@ local function gate_of(collection)
   return gate
 end
 
--- The ids, of those given, that `owner` may publish, as a set.
+-- Which of a job's images `owner` may publish, as a set; `ids` in any number.
 local function owned(gate, ids, owner)
   local mine = {}
   if #ids > 0 then
@@ -43,22 +43,39 @@ local function owned(gate, ids, owner)
   return mine
 end
 
-local function set_with_expiry(key, id, text)
-  redis.call('HSET', key, id, text)
+local function set_with_expiry(key, ids, texts)
+  local pairs_ = {}
+  for i, id in ipairs(ids) do
+    pairs_[2 * i - 1] = id
+    pairs_[2 * i] = texts[i]
+  end
+  redis.call('HSET', key, unpack(pairs_))
   if FIELDS_EXPIRE then
-    redis.call('HPEXPIREAT', key, string.format('%d', milliseconds + RESULT_MS), 'FIELDS', 1, id)
+    redis.call('HPEXPIREAT', key, string.format('%d', milliseconds + RESULT_MS), 'FIELDS', #ids, unpack(ids))
   end
 end
 
--- Publish one image that owned() has named. `text` is a JSON object; the stamps are appended before its closing brace.
--- `dead` is the one-image request of an error that may be requeued, or ''.
-local function publish(gate, queue, job, id, status, text, dead)
-  local oldest = string.format('%d', milliseconds - RESULT_MS)
-  local entry = redis.call('XADD', gate.completed, 'MINID', '~', oldest, '*', 'id', id, 'status', status)
-  local stamps = ',"entry":"' .. entry .. '","job":"' .. job .. '","finished_at":' .. stamp .. '}'
-  set_with_expiry(gate.results, id, string.sub(text, 1, -2) .. stamps)
-  if dead ~= '' then set_with_expiry(gate.dead, id, dead) end
-  redis.call('HINCRBY', gate.totals, status, 1)
-  redis.call('HINCRBY', WAITING, queue, -1)
-  redis.call('HDEL', gate.pending, id)
+-- Publish images of one job that owned() has named: {id, status, text, dead} each. `text` is a JSON object, to which the
+-- stamps are appended before its closing brace; `dead` is the one-image request of an error that may be requeued, or ''.
+-- The images leave pending with the last write, all together: an error before it leaves them where they were.
+local function publish(gate, queue, job, images)
+  if #images == 0 then return end
+  local ids, texts, dead_ids, dead_texts, errors = {}, {}, {}, {}, 0
+  for i, image in ipairs(images) do
+    local entry = redis.call('XADD', gate.completed, '*', 'id', image.id, 'status', image.status) -- sweep trims by age
+    ids[i] = image.id
+    texts[i] = string.sub(image.text, 1, -2) .. ',"entry":"' .. entry .. '","job":"' .. job .. '","finished_at":'
+      .. stamp .. '}'
+    if image.status == 'error' then errors = errors + 1 end
+    if image.dead ~= '' then
+      dead_ids[#dead_ids + 1] = image.id
+      dead_texts[#dead_ids] = image.dead
+    end
+  end
+  set_with_expiry(gate.results, ids, texts)
+  if #dead_ids > 0 then set_with_expiry(gate.dead, dead_ids, dead_texts) end
+  if errors < #ids then redis.call('HINCRBY', gate.totals, 'ok', #ids - errors) end
+  if errors > 0 then redis.call('HINCRBY', gate.totals, 'error', errors) end
+  redis.call('HINCRBY', WAITING, queue, -#ids)
+  redis.call('HDEL', gate.pending, unpack(ids))
 end

@@ -58,6 +58,10 @@ local depth = tonumber(redis.call('HGET', waiting, queue) or '0')
 -- Any chunk fits an empty queue, also one that is larger than the limit.
 if depth > 0 and depth + #new > tonumber(ARGV[6]) then return {'full', depth} end
 
+-- First a write that a full server refuses: after any other (DEL, PEXPIRE) it lets the rest of a script pass its
+-- maxmemory.
+redis.call('SADD', queues, list)
+
 local blob_ms = tonumber(ARGV[8]) * 1000
 for _, blob in ipairs(blobs) do
   local left = redis.call('PTTL', blob)
@@ -77,7 +81,6 @@ end
 redis.call('DEL', hash, job_results)
 redis.call('HSET', hash, unpack(fields))
 redis.call('SADD', collections, ARGV[4])
-redis.call('SADD', queues, list)
 redis.call('HINCRBY', totals, 'accepted', #new)
 redis.call('HINCRBY', waiting, queue, #new)
 local owners = {}

@@ -34,14 +34,23 @@ def jpegs():
 
 
 def pngs():
-    images = dict(grey=made.GREY, colour=made.COFFEE, alpha=made.RGBA, grey_alpha=made.LA, palette=made.PALETTE)
+    images = {
+        "grey": made.GREY,
+        "colour": made.COFFEE,
+        "alpha": made.RGBA,
+        "grey_alpha": made.LA,
+        "palette": made.PALETTE,
+    }
     for name, image in {**images, "grey16": made.GREY16, "bilevel": made.BILEVEL}.items():
         yield f"png {name}", made.encode(image, "PNG")
     for bits in (1, 2, 4):
         yield f"png palette of {bits} bits", made.encode(made.COFFEE.quantize(2**bits), "PNG", bits=bits)
         yield f"png grey of {bits} bits", made.png_noise(64, 40, bits, 0, 8 * bits)
     yield "png one transparent colour of a palette", made.encode(made.PALETTE, "PNG", transparency=3)
-    yield "png transparency per palette entry", made.encode(made.PALETTE, "PNG", transparency=bytes(range(64)))
+    yield (
+        "png transparency per palette entry",
+        made.encode(made.PALETTE, "PNG", transparency=bytes(range(64))),
+    )
     yield "png transparent colour", made.encode(made.COFFEE, "PNG", transparency=(10, 20, 30))
     yield "png transparent grey", made.encode(made.GREY, "PNG", transparency=7)
     yield "png colour of 16 bits", made.png_noise(60, 40, 16, 2, 360)
@@ -49,22 +58,38 @@ def pngs():
     yield "png grey and alpha of 16 bits", made.png_noise(60, 40, 16, 4, 240)
     yield "png black below", made.png(60, 40, 8, 0, (bytes([0]) + b"\xff" * 60) * 20 + bytes(61 * 20))
     for animated in (False, True):
-        options = dict(save_all=True, append_images=[_SECOND], default_image=animated)
+        options = {"save_all": True, "append_images": [_SECOND], "default_image": animated}
         yield f"png animated {animated}", made.encode(made.COFFEE, "PNG", **options)
 
 
 def webps():
-    for name, image in dict(grey=made.GREY, colour=made.COFFEE, alpha=made.RGBA, grey_alpha=made.LA).items():
+    for name, image in {
+        "grey": made.GREY,
+        "colour": made.COFFEE,
+        "alpha": made.RGBA,
+        "grey_alpha": made.LA,
+    }.items():
         yield f"webp {name}", made.encode(image, "WEBP")
         yield f"webp {name} lossless", made.encode(image, "WEBP", lossless=True)
-    yield "webp animated", made.encode(made.COFFEE, "WEBP", save_all=True, append_images=[_SECOND], lossless=True)
+    yield (
+        "webp animated",
+        made.encode(made.COFFEE, "WEBP", save_all=True, append_images=[_SECOND], lossless=True),
+    )
 
 
 def gifs():
-    for name, image in dict(palette=made.PALETTE, grey=made.GREY, bilevel=made.BILEVEL, alpha=made.RGBA).items():
+    for name, image in {
+        "palette": made.PALETTE,
+        "grey": made.GREY,
+        "bilevel": made.BILEVEL,
+        "alpha": made.RGBA,
+    }.items():
         yield f"gif {name}", made.encode(image, "GIF")
     yield "gif interlaced", made.encode(made.PALETTE, "GIF", interlace=1)
-    yield "gif animated", made.encode(made.PALETTE, "GIF", save_all=True, append_images=[made.PALETTE.transpose(0)])
+    yield (
+        "gif animated",
+        made.encode(made.PALETTE, "GIF", save_all=True, append_images=[made.PALETTE.transpose(0)]),
+    )
     for background in (0, 5, 63):
         yield (
             f"gif transparent over {background}",
@@ -73,15 +98,21 @@ def gifs():
     yield "gif transparent grey", made.encode(made.GREY, "GIF", transparency=100, background=9)
     for background in (0, 1, 3):
         for transparent in (None, 1, 2):
-            for tables in (dict(), dict(global_table=False), dict(local_table=True)):
+            for tables in ({}, {"global_table": False}, {"local_table": True}):
                 for frame in ((3, 2, 5, 4), (0, 0, 20, 10)):
                     name = f"gif frame {frame} over {background} transparent {transparent} {tables}"
                     yield name, made.gif(frame, background, transparent, **tables)
 
 
 def tiffs():
-    kinds = dict(grey=made.GREY, colour=made.COFFEE, alpha=made.RGBA, cmyk=made.CMYK, palette=made.PALETTE)
-    kinds |= dict(grey_alpha=made.LA, grey16=made.GREY16, bilevel=made.BILEVEL)
+    kinds = {
+        "grey": made.GREY,
+        "colour": made.COFFEE,
+        "alpha": made.RGBA,
+        "cmyk": made.CMYK,
+        "palette": made.PALETTE,
+    }
+    kinds |= {"grey_alpha": made.LA, "grey16": made.GREY16, "bilevel": made.BILEVEL}
     for compression in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits"):
         for name, image in kinds.items():
             yield f"tiff {name} {compression}", made.encode(image, "TIFF", compression=compression)
@@ -99,7 +130,7 @@ def tiffs():
 
 
 def others():
-    for name, image in dict(grey=made.GREY, colour=made.COFFEE, alpha=made.RGBA).items():
+    for name, image in {"grey": made.GREY, "colour": made.COFFEE, "alpha": made.RGBA}.items():
         yield f"bmp {name}", made.encode(image.convert("RGBA") if name == "alpha" else image, "BMP")
         yield f"avif {name}", made.encode(image, "AVIF")
     yield "bmp palette", made.encode(made.PALETTE, "BMP")
@@ -109,7 +140,12 @@ def others():
     yield "bmp 565", made.bmp(16, _WORDS, (0xF800, 0x7E0, 0x1F))
     yield "bmp of 32 bits", made.bmp(32, _QUADS)
     yield "bmp from the top", made.bmp(32, _QUADS, height=-20)
-    for name, image in dict(grey=made.GREY, colour=made.COFFEE, bilevel=made.BILEVEL, grey16=made.GREY16).items():
+    for name, image in {
+        "grey": made.GREY,
+        "colour": made.COFFEE,
+        "bilevel": made.BILEVEL,
+        "grey16": made.GREY16,
+    }.items():
         yield f"ppm {name}", made.encode(image, "PPM")
 
 
@@ -157,7 +193,9 @@ UNSUPPORTED = {
     "tiff of colour floats": tiff(np.zeros((5, 7, 3), np.float32), photometric="rgb"),
     "tiff of 32 bits": made.encode(made.GREY.convert("I"), "TIFF"),
     "tiff LAB": made.encode(made.COFFEE.convert("LAB"), "TIFF"),
-    "jpeg of 12 bits": made.encode(made.COFFEE, "JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
+    "jpeg of 12 bits": made.encode(made.COFFEE, "JPEG").replace(
+        b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"
+    ),
     "ico": made.encode(made.COFFEE, "ICO"),
     "jpeg 2000": made.encode(made.COFFEE, "JPEG2000"),
     "eps": made.encode(made.COFFEE, "EPS"),
@@ -187,5 +225,3 @@ def test_an_empty_file_says_that_it_has_no_bytes():
 def test_bytes_that_are_no_image_are_quoted_with_the_formats_that_are_read():
     with pytest.raises(ImageError, match=r"<html>.*JPEG and PNG, WEBP, GIF"):
         preprocess(b"<html></html>")
-
-

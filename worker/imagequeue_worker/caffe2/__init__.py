@@ -1,8 +1,8 @@
-"""Int8 Caffe2 nets, exactly as Caffe2 with QNNPACK computed them; knows nothing of queues, Redis or pictures' files.
+"""Int8 Caffe2 nets, exactly as Caffe2 with QNNPACK computed them; knows nothing of queues and Redis.
 
-Read in this order: `errors`, `tensor`; `wire`, `netdef` (.pb files), `netdef_writer`; `arguments`, `geometry`,
-`requantize`, `operators/`; `graph` (both files joined and checked), `interpreter` (the portable engine), `engines` (which
-engines there are), `pixels`, `net` and `loading` (what callers use).
+Read in this order: `errors`, `tensor`; `wire`, `netdef` (.pb files), `netdef_writer`; `arguments`,
+`geometry`, `requantize`, `operators/`; `graph` (both files joined and checked), `interpreter` (the portable
+engine), `engines` (which engines there are), `pixels`, `net` and `loading` (what callers use).
 """
 
 from .engines import available_engines

@@ -1,7 +1,6 @@
-"""An operator's arguments, read as Caffe2's ArgumentHelper reads them, with an error that names operator and rule."""
+"""An operator's arguments, read as Caffe2's ArgumentHelper reads them; errors name operator and rule."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -10,13 +9,15 @@ from .netdef import Argument
 from .tensor import TensorSpec, scale_problem
 
 
-def argument_of(name: str, value: Any) -> Argument:
+def argument_of(name: str, value: object) -> Argument:
     """Make an Argument of a Python value: int, float, str, bytes, or a sequence of one of them.
 
     Raises:
         InvalidOperator: Any other type.
     """
     if isinstance(value, bool | int | np.integer):
+        if not -(2**63) <= int(value) < 2**63:
+            raise InvalidOperator(f"argument {name!r} is {value}; must fit into 64 bits")
         return Argument(name, i=int(value))
     if isinstance(value, float | np.floating):
         return Argument(name, f=float(value))
@@ -31,7 +32,7 @@ def argument_of(name: str, value: Any) -> Argument:
         if all(isinstance(item, str | bytes) for item in items):
             return Argument(name, strings=tuple(i.encode() if isinstance(i, str) else i for i in items))
     raise InvalidOperator(
-        f"argument {name!r} is a {type(value).__name__}; must be int, float, str, bytes or a list of one of them"
+        f"argument {name!r} is a {type(value).__name__}; must be int, float, str, bytes or a list of one"
     )
 
 
@@ -48,7 +49,7 @@ class Arguments:
             self._args[arg.name] = arg
 
     @classmethod
-    def of(cls, op_type: str, args: Mapping[str, Any]) -> "Arguments":
+    def of(cls, op_type: str, args: Mapping[str, object]) -> "Arguments":
         """Make arguments of a plain mapping."""
         return cls(op_type, [argument_of(name, value) for name, value in args.items()])
 
@@ -64,7 +65,7 @@ class Arguments:
     def __contains__(self, name: str) -> bool:
         return name in self._args
 
-    def int(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
         """Read an integer argument."""
         if name not in self._args:
             return default
@@ -73,7 +74,7 @@ class Arguments:
             raise self.error(f"argument {name!r} has no integer; write it as `i`")
         return value
 
-    def float(self, name: str, default: float) -> float:
+    def number(self, name: str, default: float) -> float:
         """Read a float argument, rounded to float32; an integer is taken too."""
         if name not in self._args:
             return default
@@ -84,25 +85,25 @@ class Arguments:
         with np.errstate(over="ignore"):
             return float(np.float32(value))
 
-    def bytes(self, name: str) -> bytes:
+    def string(self, name: str) -> bytes:
         """Read a byte string argument; empty where it is missing."""
         value = self._args[name].s if name in self._args else b""
         if value is None:
             raise self.error(f"argument {name!r} has no string; write it as `s`")
         return value
 
-    def ints(self, name: str) -> tuple[int, ...]:
+    def integers(self, name: str) -> tuple[int, ...]:
         """Read a list of integers; empty where it is missing."""
         return self._args[name].ints if name in self._args else ()
 
     def order(self) -> None:
         """Refuse any storage order but NHWC, the only one that Caffe2's Int8 operators have."""
-        order = self.bytes("order") or b"NHWC"
+        order = self.string("order") or b"NHWC"
         self.require(order == b"NHWC", f"order is {order!r}; must be NHWC; transpose the net's tensors")
 
     def output_quantization(self, scale: float = 1.0, zero_point: int = 0) -> tuple[float, int]:
         """Read Y_scale and Y_zero_point; the defaults are Caffe2's."""
-        y_scale, y_zero_point = self.float("Y_scale", scale), self.int("Y_zero_point", zero_point)
+        y_scale, y_zero_point = self.number("Y_scale", scale), self.integer("Y_zero_point", zero_point)
         if (problem := scale_problem(y_scale)) is not None:
             raise self.error(f"Y_scale {problem}; re-export the net")
         self.require(
@@ -118,8 +119,8 @@ class Arguments:
         y_scale, y_zero_point = self.output_quantization(x.scale, x.zero_point)
         self.require(
             y_scale == x.scale and y_zero_point == x.zero_point,
-            f"output has scale {y_scale:.9g}, zero point {y_zero_point}, input {x.scale:.9g}, {x.zero_point}; "
-            "they must be equal for this operator; re-export the net",
+            f"output has scale {y_scale:.9g}, zero point {y_zero_point}, input {x.scale:.9g}, "
+            f"{x.zero_point}; they must be equal for this operator; re-export the net",
         )
 
     def inputs(self, inputs: Sequence[TensorSpec], *kinds: str, more: bool = False) -> None:

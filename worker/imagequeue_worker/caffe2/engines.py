@@ -22,8 +22,11 @@ class Engine(Protocol):
     output: str
     output_shape: tuple[int, ...]
 
-    def run(self, images: Array) -> Array:
-        """Classify quantized images; uint8 [N, ...] to float32 [N, ...]."""
+    def run(self, images: Array, table: Array | None = None) -> Array:
+        """Classify quantized images, uint8 [N, ...] to float32 [N, ...].
+
+        With a table, uint8 [C, 256], they are pixels [N, H, W, C] still to be mapped through it.
+        """
 
     def blobs(self, images: Array) -> dict[str, QTensor | Array]:
         """Return every blob that is not a constant."""

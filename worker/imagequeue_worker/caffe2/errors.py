@@ -9,7 +9,8 @@
     ├── InvalidInput         the data given to a loaded net, or to QTensor
     └── UnknownEngine        an engine that does not exist here
 
-Every message gives the value, the rule and the remedy. All but `InvalidInput` are raised when a net is loaded.
+Every message gives the value, the rule and the remedy. All but `InvalidInput` are raised when a net is
+loaded.
 """
 
 from collections.abc import Iterable

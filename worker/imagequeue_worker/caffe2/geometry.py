@@ -1,4 +1,4 @@
-"""Windows that slide over pictures: kernel, stride, padding and dilation, and the sizes that follow from them."""
+"""Windows that slide over pictures: kernel, stride, padding and dilation, and the sizes that follow."""
 
 from dataclasses import dataclass
 
@@ -24,12 +24,16 @@ class Window:
         """Number of kernel positions."""
         return self.kernel[0] * self.kernel[1]
 
+    def span(self, axis: int, outputs: int) -> int:
+        """Return how many padded input rows (axis 0) or columns (1) so many neighbouring outputs read."""
+        return (outputs - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+
     def output(self, args: Arguments, height: int, width: int) -> tuple[int, int]:
-        """Return the output's height and width, rounded down; refuse a kernel larger than the padded input."""
+        """Return the output's height and width, rounded down; refuse a kernel beyond the padded input."""
         sizes = []
         for axis, size in enumerate((height, width)):
             padded = size + self.pads[axis] + self.pads[axis + 2]
-            extent = (self.kernel[axis] - 1) * self.dilation[axis] + 1
+            extent = self.span(axis, 1)
             args.require(
                 padded >= extent,
                 f"the kernel reaches over {extent} pixels, the padded input has {padded}; shrink it",
@@ -45,14 +49,15 @@ def read_window(args: Arguments) -> Window:
         InvalidOperator: Missing kernel, values outside 1…4096 (pads 0…4096), `legacy_pad`.
     """
     args.require(
-        args.int("legacy_pad", 0) == 0, "legacy_pad is set; write the padding as pad_t, pad_l, pad_b, pad_r"
+        args.integer("legacy_pad", 0) == 0,
+        "legacy_pad is set; write the padding as pad_t, pad_l, pad_b, pad_r",
     )
     args.require(
         any(name in args for name in ("kernel", "kernel_h", "kernels")),
         "has no kernel; give kernel, kernel_h and kernel_w, or kernels",
     )
     kernel = _pair(args, "kernel", 1)
-    pads = args.ints("pads") or _four(args)
+    pads = args.integers("pads") or _four(args)
     args.require(len(pads) == 4, f"pads has {len(pads)} numbers; must have four: top, left, bottom, right")
     window = Window(
         kernel, _pair(args, "stride", 1), (pads[0], pads[1], pads[2], pads[3]), _pair(args, "dilation", 1)
@@ -71,17 +76,17 @@ def read_window(args: Arguments) -> Window:
 
 
 def _pair(args: Arguments, name: str, default: int) -> tuple[int, int]:
-    values = args.ints(name + "s")
+    values = args.integers(name + "s")
     if values:
         args.require(len(values) == 2, f"{name}s has {len(values)} numbers; must have two: height, width")
         return values[0], values[1]
-    both = args.int(name, default)
-    return args.int(name + "_h", both), args.int(name + "_w", both)
+    both = args.integer(name, default)
+    return args.integer(name + "_h", both), args.integer(name + "_w", both)
 
 
 def _four(args: Arguments) -> tuple[int, ...]:
-    both = args.int("pad", 0)
-    return tuple(args.int("pad_" + side, both) for side in "tlbr")
+    both = args.integer("pad", 0)
+    return tuple(args.integer("pad_" + side, both) for side in "tlbr")
 
 
 def picture(args: Arguments, x: TensorSpec) -> tuple[int, int, int, int]:
@@ -97,7 +102,10 @@ def check_size(args: Arguments, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Refuse outputs that no real net has, before anything is allocated for them."""
     size = 1
     for extent in shape:
-        args.require(extent >= 0, f"output would have shape {list(shape)}; no dimension may be negative")
+        args.require(
+            0 <= extent <= MAX_ELEMENTS,
+            f"output would have shape {list(shape)}; dimensions must be 0 to {MAX_ELEMENTS:,}",
+        )
         size *= extent
     args.require(
         size <= MAX_ELEMENTS,

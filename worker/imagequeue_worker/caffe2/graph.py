@@ -1,7 +1,7 @@
-"""Joins init_net and predict_net to one checked graph: constants, the operators behind the image, input and output.
+"""Joins init_net and predict_net to one checked graph: constants, operators, input and output.
 
-Blobs become numbered slots, a new one for each time that a name is written, so that operators that work in place need
-no special care later.
+Blobs become numbered slots, a new one for each time that a name is written, so that operators that work in
+place need no special care later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,8 +83,8 @@ def build_graph(init: NetDef, predict: NetDef) -> Graph:
     images = [name for name in dict.fromkeys(predict.external_inputs) if name not in written and name in read]
     if len(images) != 1:
         raise InvalidNet(
-            f"the net has {len(images)} inputs besides its constants ({', '.join(images[:5]) or 'none'}); must have "
-            "exactly one, the image; list it as external_input and fill the others in init_net.pb"
+            f"the net has {len(images)} inputs besides its constants ({', '.join(images[:5]) or 'none'}); "
+            "must have exactly one, the image; list it as external_input and fill the others in init_net.pb"
         )
     nodes: list[Node] = []
     for file, net in (("init_net", init), ("predict_net", predict)):

@@ -1,4 +1,4 @@
-"""The portable engine: resolves every operator when a net is loaded, then runs one after the other, in numpy."""
+"""The portable engine: resolves every operator when a net is loaded, then runs one after the other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from .errors import InvalidNet, InvalidOperator
 from .geometry import MAX_ELEMENTS
 from .graph import Graph, Node, declare
 from .operators import Operator, Scratch, make_operator
+from .pixels import look_up
 from .tensor import Array, QTensor, TensorSpec, value_of
 
 # Images that go through the net together. More would leave the caches, fewer would multiply numpy's calls.
@@ -124,26 +125,29 @@ class Interpreter:
         ]
         if not floats:
             raise InvalidNet(
-                f"the net writes no float blob (its outputs are {', '.join(self._graph.outputs) or 'not named'}); "
+                f"the net writes no float blob (outputs: {', '.join(self._graph.outputs) or 'not named'}); "
                 "append an Int8Dequantize"
             )
         declared = [slot for slot in floats if self._graph.names[slot] in self._graph.outputs]
         return (declared or floats)[-1]
 
-    def run(self, images: Array) -> Array:
+    def run(self, images: Array, table: Array | None = None) -> Array:
         """Classify quantized images.
 
         Args:
             images: uint8 [N, ...] in the layout of the net's quantized image blob.
+            table: uint8 [C, 256]: images are pixels [N, H, W, C], to be mapped through it first.
 
         Returns:
             float32 [N, ...], the output blob.
         """
         if not self._plan.rowwise:
+            images = images if table is None else look_up(table, images)
             return self._plan_for(len(images)).run(images, self._scratch, (self._output,))[self._output]
         out = np.empty((len(images), *self.output_shape), np.float32)
         for first in range(0, len(images), GROUP):
             group = images[first : first + GROUP]
+            group = group if table is None else look_up(table, group)
             blobs = self._plan.run(group, self._scratch, (self._output,))
             out[first : first + GROUP] = blobs[self._output]
         return out
@@ -159,7 +163,7 @@ class Interpreter:
         }
 
     def _plan_for(self, batch: int) -> Plan:
-        """Prepare anew for nets whose operators mix the images of a batch (a Reshape to a fixed size, say)."""
+        """Prepare anew for nets whose operators mix the images of a batch, by a Reshape say."""
         if batch == self._entry.shape[0]:
             return self._plan
         spec = TensorSpec("int8", (batch, *self._entry.shape[1:]), self._entry.scale, self._entry.zero_point)

@@ -30,7 +30,8 @@ def load_net(
         paths: A folder that holds `init_net.pb` and `predict_net.pb`; or these two files, in this order.
         engine: One of `available_engines()`, or "auto".
         scaling: The mean and standard deviation of its pixels; by default those of the model zoo.
-        input_size: (height, width), for nets that do not fix it; else what the net says, or 224 x 224 if that fits.
+        input_size: (height, width), for nets that do not fix it; else what the net says, or 224 x 224 if that
+            fits.
 
     Raises:
         NetNotFound: No such file.

@@ -13,8 +13,8 @@ from .operators import Scratch
 from .pixels import PixelScaling, look_up
 from .tensor import Array, QTensor, TensorSpec, value_of
 
-# Tried in this order where a net fixes its input size (by a pooling kernel, or a fully connected layer) but does not
-# name it. The zoo's MobileNetV2 takes 193…224 alike.
+# Tried in this order where a net fixes its input size (by a pooling kernel, or a fully connected layer) but
+# does not name it. The zoo's MobileNetV2 takes 193…224 alike.
 LIKELY_SIZES = (224, 192, 160, 128, 96, 64, 32, 256, 288, 299, 320, 384, 448, 512)
 
 
@@ -81,13 +81,15 @@ class Net:
         return {self.output_name: self._engine.run(self._quantize(inputs))}
 
     def run_pixels(self, pixels: Array) -> dict[str, Array]:
-        """Run on pictures as decoded and cropped, uint8 [N, H, W, C] in the net's channel order; the hot path.
+        """Run on decoded pictures, uint8 [N, H, W, C] in the net's channel order; the hot path.
 
         Raises:
             InvalidInput: Another dtype or shape, or an empty batch.
         """
         self._check_pictures(pixels)
-        return self.run_quantized(look_up(self.pixel_table, pixels))
+        if not self._channels_last:
+            return self.run_quantized(look_up(self.pixel_table, pixels))
+        return {self.output_name: self._engine.run(np.ascontiguousarray(pixels), self.pixel_table)}
 
     def run_quantized(self, images: Array) -> dict[str, Array]:
         """Run on pictures whose bytes already went through `pixel_table`, uint8 [N, H, W, C].
@@ -101,7 +103,7 @@ class Net:
         return {self.output_name: self._engine.run(np.ascontiguousarray(images))}
 
     def run_blobs(self, inputs: Mapping[str, Array]) -> dict[str, QTensor | Array]:
-        """Run like `run`, all images at once, and return every blob by name, for comparison layer by layer."""
+        """Run all images at once and return every blob by name, for comparison layer by layer."""
         data = self._checked(inputs)
         early = self._prelude.run(data, self._scratch)
         blobs = {self._names[slot]: value_of(self._prelude.specs[slot], blob) for slot, blob in early.items()}
@@ -122,8 +124,8 @@ class Net:
         wanted = self._image.shape[1:]
         if data.dtype != np.float32 or data.ndim != 4 or data.shape[1:] != wanted or len(data) == 0:
             raise InvalidInput(
-                f"{self.input_name!r} is {data.dtype} {list(data.shape)}; must be float32 [N, {', '.join(map(str, wanted))}]"
-                ", N at least 1"
+                f"{self.input_name!r} is {data.dtype} {list(data.shape)}; must be float32 {['N', *wanted]}, "
+                "N at least 1"
             )
         return data
 
@@ -131,8 +133,8 @@ class Net:
         wanted = (*self.input_size, len(self.scaling.mean))
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
             raise InvalidInput(
-                f"pictures are {pixels.dtype} {list(pixels.shape)}; must be uint8 [N, {', '.join(map(str, wanted))}]"
-                ", N at least 1"
+                f"pictures are {pixels.dtype} {list(pixels.shape)}; must be uint8 {['N', *wanted]}, "
+                "N at least 1"
             )
 
     def _quantize(self, inputs: Mapping[str, Array]) -> Array:

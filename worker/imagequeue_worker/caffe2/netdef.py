@@ -1,7 +1,8 @@
 """Reads a NetDef (caffe2.proto, protobuf 2) from the bytes of a .pb file.
 
-Only the fields that an Int8 net needs are kept; the others are skipped. Messages nest three deep (NetDef, OperatorDef,
-Argument) and no deeper: nets and tensors within arguments are skipped too, so that no input can make this recurse.
+Only the fields that an Int8 net needs are kept; the others are skipped. Messages nest three deep (NetDef,
+OperatorDef, Argument) and no deeper: nets and tensors within arguments are skipped too, so that no input can
+make this recurse.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class OperatorDef:
-    """One operator: its type, the blobs it reads and writes, and its arguments. `engine` is a hint, ignored."""
+    """One operator: type, blobs it reads and writes, arguments. `engine` is a hint, ignored."""
 
     type: str
     inputs: tuple[str, ...] = ()
@@ -51,7 +52,8 @@ def read_net(data: bytes) -> NetDef:
     """Read a NetDef.
 
     Raises:
-        NetFormatError: The bytes are truncated, damaged or no NetDef; the message names the byte and the reason.
+        NetFormatError: The bytes are truncated, damaged or no NetDef; the message names the byte and the
+            reason.
     """
     reader = Reader(data)
     texts: dict[int, list[str]] = {1: [], 3: [], 7: [], 8: []}
@@ -120,7 +122,7 @@ def _read_argument(reader: Reader) -> Argument:
             i = reader.int64()
         elif field == 4:
             expect(reader, "s", wire, BYTES)
-            s = reader.bytes()
+            s = reader.byte_string()
         elif field == 5:
             expect(reader, "floats", wire, FIXED32, BYTES)
             floats.extend(_packed(reader, wire, is_float=True))
@@ -129,7 +131,7 @@ def _read_argument(reader: Reader) -> Argument:
             ints.extend(int(value) for value in _packed(reader, wire, is_float=False))
         elif field == 7:
             expect(reader, "strings", wire, BYTES)
-            strings.append(reader.bytes())
+            strings.append(reader.byte_string())
         else:
             reader.skip(wire)
     return Argument(name, f, i, s, tuple(floats), tuple(ints), tuple(strings))

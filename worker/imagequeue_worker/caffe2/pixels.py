@@ -1,4 +1,4 @@
-"""From pixels to a net's input: mean and standard deviation, and their fusion with Int8Quantize into a table."""
+"""From pixels to a net's input: mean and deviation, and their fusion with Int8Quantize into a table."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .tensor import Array
 
 @dataclass(frozen=True, slots=True)
 class PixelScaling:
-    """What Caffe2's ImageInput does to each byte: `(pixel - 255 * mean) * float32(1 / (255 * std))`, in float32.
+    """What Caffe2's ImageInput does to a byte, in float32: `(pixel - 255 * mean) * (1 / (255 * std))`.
 
     Attributes:
         mean: For each channel, in the net's own channel order, 0…1.

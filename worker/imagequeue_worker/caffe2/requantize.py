@@ -24,7 +24,7 @@ def float_bits(value: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Q31:
-    """A float32 scale in [2^-32, 1) as the 24 bits S of its mantissa and a shift: scale = S * 2^-(24 + shift)."""
+    """A float32 scale in [2^-32, 1) as S, 24 bits of mantissa, and a shift: scale = S * 2^-(24 + shift)."""
 
     scale: float
 
@@ -92,7 +92,7 @@ def average(total: Array, scale: float) -> Array:
 
 
 def gemmlowp_multiply(value: Array, multiplier: float) -> Array:
-    """Multiply by a double in [0, 1) as gemmlowp does it: a 31-bit multiplier, two roundings. int64 to int64."""
+    """Multiply by a double in [0, 1) as gemmlowp does: 31-bit multiplier, two roundings. int64 to int64."""
     fraction, exponent = math.frexp(multiplier)
     fixed, shift = round(fraction * (1 << 31)), -exponent
     if fixed == 1 << 31:
@@ -107,9 +107,10 @@ def gemmlowp_multiply(value: Array, multiplier: float) -> Array:
 class Requantizer:
     """Turns accumulators into bytes: clip(q31(acc + offset) + zero point), exactly as QNNPACK.
 
-    In float64 `acc * scale` is exact (24 bits of scale, at most 29 of acc), and so is its sum with 1/2 ± nudge plus the
-    zero point, all being multiples of 2^-(24 + shift) below 2^53. Then one truncation is the floor. Where these bounds
-    do not hold (`exact` is false) the definition itself runs, in int64, several times slower.
+    In float64 `acc * scale` is exact (24 bits of scale, at most 29 of acc), and so is its sum with 1/2 ±
+    nudge plus the zero point, all being multiples of 2^-(24 + shift) below 2^53. Then one truncation is the
+    floor. Where these bounds do not hold (`exact` is false) the definition itself runs, in int64, several
+    times slower.
 
     Args:
         scale: Input scale * weight scale / output scale, in [2^-32, 1).
@@ -125,7 +126,8 @@ class Requantizer:
         self.minimum = minimum
         self.offset = offset
         self.rule = Q31(scale)
-        # An output that is clipped at or above its zero point shows no accumulator below 0: one sign is enough.
+        # An output that is clipped at or above its zero point shows no accumulator below 0: one sign is
+        # enough.
         self.one_sided = minimum >= zero_point
         steps = (bound + int(np.abs(offset).max(initial=0))) * self.rule.mantissa
         # 2^10: zero point, both halves and the result's own range, in whole units.
@@ -135,11 +137,11 @@ class Requantizer:
 
     @cached_property
     def _addend(self) -> Array:
-        constant = 0.5 + self.zero_point + (self.rule.nudge if self.one_sided else 0.0)
-        return self.offset.astype(np.float64) * self.scale + (constant if self.one_sided else 0.0)
+        constant = 0.5 + self.zero_point + self.rule.nudge if self.one_sided else 0.0
+        return self.offset.astype(np.float64) * self.scale + constant
 
     def tiled(self, width: int) -> Array:
-        """Repeat the float64 addend for `width` pixels, so that whole rows are added at once; float64 [width, M]."""
+        """Repeat the addend for `width` pixels, so that whole rows are added at once; float64 [width, M]."""
         return np.tile(self._addend, (width, 1))
 
     def run(self, acc: Array, out: Array, addend: Array, scratch: Array, signs: Array) -> None:
@@ -169,4 +171,6 @@ class Requantizer:
         exact = acc.astype(np.int64) + self.offset
         if self.wraps:
             exact = exact.astype(np.int32).astype(np.int64)
-        return np.clip(q31(exact, self.scale) + self.zero_point, self.minimum, 255).astype(np.uint8)
+        steps = q31(exact, self.scale) + self.zero_point
+        result: Array = np.clip(steps, self.minimum, 255).astype(np.uint8)
+        return result

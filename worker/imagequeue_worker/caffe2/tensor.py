@@ -103,6 +103,6 @@ def spec_of(value: QTensor | Array) -> TensorSpec:
 
 def value_of(spec: TensorSpec, data: Array) -> QTensor | Array:
     """Join data with their description: the inverse of `spec_of`."""
-    if spec.kind == "int8" or (spec.kind == "int32" and spec.scale != 1.0):
+    if spec.kind in ("int8", "int32"):
         return QTensor(data, spec.scale, spec.zero_point)
     return data

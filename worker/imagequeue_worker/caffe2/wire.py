@@ -1,7 +1,8 @@
 """The protobuf wire format: bounded reading and plain writing of tags, varints and byte strings.
 
-Reading never recurses, never allocates more than the file's own size per value, and counts every field against a
-budget, so that a hostile file costs bounded time and memory. Groups (obsolete) are refused; caffe2.proto has none.
+Reading never recurses, never allocates more than the file's own size per value, and counts every field
+against a budget, so that a hostile file costs bounded time and memory. Groups (obsolete) are refused;
+caffe2.proto has none.
 """
 
 import struct
@@ -10,7 +11,8 @@ from .errors import NetFormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# The zoo's MobileNetV2 needs about 25,000 fields and values; each costs about a microsecond and 40 bytes to read.
+# The zoo's MobileNetV2 needs about 25,000 fields and values; each costs about a microsecond and 40 bytes to
+# read.
 MAX_VALUES = 2_000_000
 
 
@@ -84,7 +86,7 @@ class Reader:
         value: float = struct.unpack("<f", self.fixed(4))[0]
         return value
 
-    def bytes(self) -> bytes:
+    def byte_string(self) -> bytes:
         """Read a byte string."""
         return self.fixed(self.varint())
 
@@ -92,7 +94,7 @@ class Reader:
         """Read a byte string that is UTF-8 text."""
         start = self.position
         try:
-            return self.bytes().decode()
+            return self.byte_string().decode()
         except UnicodeDecodeError:
             raise self.fail("a name is not UTF-8 text", start) from None
 

@@ -1,11 +1,13 @@
 """Bytes -> pixels, equal byte for byte to Caffe2's ImageInput with OpenCV.
 
-To be read in this order:
+In the order of reading:
 
-spec.py         what a net wants to see, and what a worker is willing to decode
-decode.py       bytes -> upright BGR picture: JPEG here, all else in formats.py and colours.py
-orientation.py  EXIF: which way is up
-resize.py       picture -> crop; its coordinates and weights in taps.py
+- spec.py: what a net wants to see, and what a worker is willing to decode
+- decode.py: bytes -> upright BGR picture; JPEG itself
+- formats.py: everything else, by Pillow; colours.py: as OpenCV sees it; gif.py, png.py, tiff.py: what Pillow
+  does not notice; quiet.py: nothing on standard error
+- orientation.py: EXIF, which way is up
+- resize.py: picture -> crop; taps.py: its coordinates and weights
 """
 
 from __future__ import annotations

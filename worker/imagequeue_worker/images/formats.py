@@ -34,6 +34,7 @@ from imagequeue_worker.images.gif import check_gif, gif_bgr
 from imagequeue_worker.images.orientation import exif_orientation, turn
 from imagequeue_worker.images.png import check_png, check_png_rows
 from imagequeue_worker.images.spec import Limits
+from imagequeue_worker.images.tiff import check_tiff
 
 quiet.silence_pillow()
 
@@ -63,7 +64,8 @@ _MAGIC: Final = tuple(
     )
 )
 _TURNED: Final = frozenset({"PNG", "WEBP"})  # Pillow turns TIFF by itself; OpenCV turns no other format
-_UNSUPPORTED: Final = re.compile("unknown|unsupported|not supported", re.IGNORECASE)  # Pillow's words for it
+# Pillow's words for a kind of file that it does not read.
+_UNSUPPORTED: Final = re.compile("unknown|unsupported|not supported|not installed", re.IGNORECASE)
 
 
 def sniff(data: bytes) -> str | None:
@@ -78,6 +80,8 @@ def decode_other(data: bytes, name: str, limits: Limits) -> NDArray[np.uint8]:
     Pillow refuses, `unsupported_format` for pixels without an 8-bit meaning (float and 32-bit TIFF).
     """
     try:
+        if name == "TIFF":
+            check_tiff(data)
         with _OPEN[name](io.BytesIO(data)) as image:
             limits.check_size(*image.size)
             pixels = _load(data, name, image)

@@ -24,10 +24,10 @@ _PASSES: Final = {
 def check_png(data: bytes, image: ImageFile.ImageFile) -> None:
     """Raise ValueError when a PNG lacks its end, or the palette that it needs."""
     position = _SIGNATURE_BYTES
-    while data[position + 4 : position + 8] != b"IEND":
+    while (kind := data[position + 4 : position + 8]) and kind != b"IEND":
         position += int.from_bytes(data[position : position + 4], "big") + _CHUNK_EXTRA
-        if position >= len(data):
-            raise ValueError(f"it ends after {len(data)} bytes, before its IEND chunk")
+    if position + _CHUNK_EXTRA > len(data):
+        raise ValueError(f"it ends after {len(data)} bytes, before its IEND chunk does")
     if image.mode == "P" and image.palette is None:
         raise ValueError("its PLTE chunk is missing")
 

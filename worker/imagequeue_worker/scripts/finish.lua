@@ -36,22 +36,29 @@ while cursor <= #ARGV do
   jobs[#jobs + 1] = job
 end
 
--- Read.
+-- Read: whatever is of the wrong type must be met before the first write.
+local dependents = {}
 for _, job in ipairs(jobs) do
   local hash = R .. ':job:' .. job.id
-  expect(wip_key(job.queue), 'zset'); expect(hash, 'hash'); expect(R .. ':results:' .. job.id, 'stream')
+  expect(wip_key(job.queue), 'zset'); expect(R .. ':results:' .. job.id, 'stream')
   expect(R .. ':finished:' .. job.queue, 'zset'); expect(R .. ':failed:' .. job.queue, 'zset')
   local fields = redis.call('HMGET', hash, 'result_ttl', 'failure_ttl', 'finished_by')
   job.result_ttl, job.failure_ttl = fields[1], fields[2]
-  job.leased = has_lease(job.queue, job.id, job.execution)
   job.done_before = fields[3] == job.execution
-  job.dependents = redis.call('EXISTS', hash .. ':dependents') == 1 and job.dependents_queued ~= '1'
+  job.leased = has_lease(job.queue, job.id, job.execution)
+  dependents[#dependents + 1] = hash .. ':dependents'
   if job.leased and job.count + 0 > 0 then
     job.gate = gate_of(job.collection)
     job.mine = owned(job.gate, job.ids, job.queue .. '|' .. job.id)
   end
 end
 expect(R .. ':worker:' .. worker .. ':executions', 'set')
+local some_have_dependents = #jobs > 0 and redis.call('EXISTS', unpack(dependents)) > 0
+
+local function has_dependents(job)
+  return some_have_dependents and job.dependents_queued ~= '1'
+    and redis.call('EXISTS', R .. ':job:' .. job.id .. ':dependents') == 1
+end
 
 -- Write.
 local reply, ended = {}, {finished = 0, failed = 0}
@@ -59,23 +66,23 @@ for number, job in ipairs(jobs) do
   if not job.leased then
     reply[number] = job.done_before and '2' or '0'
   else
-    local published = {}
+    local images, published = {}, {}
     for i, image in ipairs(job.images) do
-      local mine = job.mine[image.id]
-      if mine then
-        publish(job.gate, job.queue, job.id, image.id, image.status, image.text, image.dead)
-        job.mine[image.id] = nil
-      end
-      published[i] = mine and '1' or '0'
+      published[i] = job.mine[image.id] and '1' or '0'
+      if job.mine[image.id] then images[#images + 1] = image end
+      job.mine[image.id] = nil
     end
-    if not job.dependents then
+    if #images > 0 then publish(job.gate, job.queue, job.id, images) end
+    local waits = has_dependents(job)
+    if not waits then
       close(job.queue, job.id, job.execution, worker, job.status, job.answer, job.taken_at, job)
       forget(job.queue, job.id, job.execution, worker)
       ended[job.status] = ended[job.status] + 1
     end
-    reply[number] = (job.dependents and '3' or '1') .. table.concat(published)
+    reply[number] = (waits and '3' or '1') .. table.concat(published)
   end
 end
+register()
 if redis.call('EXISTS', worker_hash) == 1 then
   redis.call('HINCRBY', worker_hash, 'successful_job_count', ended.finished)
   if ended.failed > 0 then redis.call('HINCRBY', worker_hash, 'failed_job_count', ended.failed) end

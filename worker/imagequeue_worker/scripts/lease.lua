@@ -40,13 +40,18 @@ local function seconds_or(value, default)
   return number and math.floor(number) or default
 end
 
--- RQ's books for a job that has ended. `job` holds result_ttl and failure_ttl of its hash; `answer` is base64:
+-- Jobs that have ended, gathered over a whole call: registry -> {score, job, score, job …}.
+local registered = {}
+
+-- RQ's books for a job that has ended; register() completes them. `job` holds result_ttl and failure_ttl of its hash; `answer` is base64:
 -- of JSON for 'finished', of zlib text for 'failed'.
 local function close(queue, id, execution, worker, status, answer, started_at, job)
   local done = status == 'finished'
   local ttl = done and seconds_or(job.result_ttl, 500) or seconds_or(job.failure_ttl, 31536000)
   local hash, results = R .. ':job:' .. id, R .. ':results:' .. id
   local registry = R .. (done and ':finished:' or ':failed:') .. queue
+  local entries = registered[registry] or {}
+  registered[registry] = entries
   if ttl == 0 then
     redis.call('DEL', hash, results)
     return
@@ -57,10 +62,17 @@ local function close(queue, id, execution, worker, status, answer, started_at, j
     'execution_started_at', started_at, 'execution_ended_at', stamp)
   if ttl < 0 then
     redis.call('PERSIST', hash)
-    redis.call('ZADD', registry, '+inf', id)
+    entries[#entries + 1] = '+inf'
   else
     redis.call('EXPIRE', hash, ttl)
     redis.call('EXPIRE', results, ttl)
-    redis.call('ZADD', registry, string.format('%d', seconds + ttl), id)
+    entries[#entries + 1] = string.format('%d', seconds + ttl)
+  end
+  entries[#entries + 1] = id
+end
+
+local function register()
+  for registry, entries in pairs(registered) do
+    if #entries > 0 then redis.call('ZADD', registry, unpack(entries)) end
   end
 end

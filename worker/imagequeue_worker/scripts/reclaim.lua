@@ -58,12 +58,16 @@ local function end_as_lost(job)
   local ids = {}
   for id in string.gmatch(job.ids, '[^\n]+') do ids[#ids + 1] = id end
   local mine = job.gate and owned(job.gate, ids, job.queue .. '|' .. job.id) or {}
+  local lost = {}
   for _, id in ipairs(ids) do
     if mine[id] then
-      publish(job.gate, job.queue, job.id, id, 'error', failure_text(id, images[id], 'worker_lost', message, job),
-        one_image_request(id, images[id], job.collection, job.model))
+      lost[#lost + 1] = {
+        id = id, status = 'error', text = failure_text(id, images[id], 'worker_lost', message, job),
+        dead = one_image_request(id, images[id], job.collection, job.model),
+      }
     end
   end
+  if job.gate then publish(job.gate, job.queue, job.id, lost) end
   redis.call('HSET', R .. ':job:' .. job.id, 'losses', job.losses)
   -- zlib text in base64, as RQ reads it: "worker_lost".
   close(job.queue, job.id, job.execution, job.worker, 'failed', 'eJwrzy/KTi2Kz8kvLgEAHHkEvA==', stamp, job)
@@ -84,5 +88,6 @@ for number, job in ipairs(jobs) do
   forget(job.queue, job.id, job.execution, job.worker)
   reply[number] = {job.queue, job.id, what}
 end
+register()
 release()
 return reply

@@ -14,13 +14,14 @@ local gate = gate_of(ARGV[7])
 local ids = {}
 for i = FIRST_IMAGE, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
 local mine = owned(gate, ids, queue .. '|' .. job)
-local reply = {}
+local images, reply = {}, {}
 for i = FIRST_IMAGE, #ARGV, 4 do
   local id = ARGV[i]
   reply[#reply + 1] = mine[id] and '1' or '0'
   if mine[id] then
-    publish(gate, queue, job, id, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+    images[#images + 1] = {id = id, status = ARGV[i + 1], text = ARGV[i + 2], dead = ARGV[i + 3]}
     mine[id] = nil
   end
 end
+publish(gate, queue, job, images)
 return table.concat(reply)

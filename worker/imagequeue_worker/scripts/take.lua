@@ -39,6 +39,9 @@ local function read_job(queue, id)
   return job
 end
 
+-- A worker died while it held this job: it runs alone, so that no neighbour is charged for what it may do again.
+local function is_suspect(job) return (tonumber(job.losses) or 0) > 0 end
+
 -- Jobs from the head of one list, until enough images are found; and how many entries were looked at.
 local function read_head(list, queue)
   local jobs, images, position, seen = {}, 0, 0, {}
@@ -48,13 +51,13 @@ local function read_head(list, queue)
     for _, id in ipairs(ids) do
       local job = not seen[id] and read_job(queue, id)
       if job then
-        if #jobs > 0 and images + job.images > wanted then return jobs, position end
+        if #jobs > 0 and (images + job.images > wanted or is_suspect(job)) then return jobs, position end
         seen[id] = true
         jobs[#jobs + 1] = job
         images = images + job.images
       end
       position = position + 1
-      if images >= wanted then return jobs, position end
+      if images >= wanted or (job and is_suspect(job)) then return jobs, position end
     end
   end
   return jobs, position
@@ -103,15 +106,16 @@ for _, job in ipairs(jobs) do
 end
 
 local function publish_expired(job)
-  local images = images_of(job.data)
-  for _, id in ipairs(job.owned) do
-    publish(job.gate, job.queue, job.id, id, 'error',
-      failure_text(id, images[id], 'expired', 'its time was up before a worker took it', job), '')
+  local known, images = images_of(job.data), {}
+  for i, id in ipairs(job.owned) do
+    local text = failure_text(id, known[id], 'expired', 'its time was up before a worker took it', job)
+    images[i] = {id = id, status = 'error', text = text, dead = ''}
   end
+  publish(job.gate, job.queue, job.id, images)
   job.owned = {}
 end
 
-local reply = {}
+local reply, leases, members = {}, {}, {}
 local lease_ms = math.ceil((lease_seconds + RQ_GRACE) * 1000)
 local lease_end = string.format('%.6f', seconds + lease_seconds + RQ_GRACE)
 for number, job in ipairs(jobs) do
@@ -127,8 +131,7 @@ for number, job in ipairs(jobs) do
   redis.call('DEL', executions) -- one execution at a time; also removes a key of another type
   redis.call('ZADD', executions, lease_end, execution)
   redis.call('PEXPIRE', executions, lease_ms)
-  redis.call('ZADD', wip_key(job.queue), lease_end, member)
-  redis.call('SADD', worker_executions, member)
+  leases[2 * number - 1], leases[2 * number], members[number] = lease_end, member, member
   redis.call('PERSIST', hash)
   redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker,
     'attempts', job.attempts)
@@ -137,6 +140,10 @@ for number, job in ipairs(jobs) do
     job.forbidden, job.data, unpack(job.owned),
   }
 end
-if #jobs > 0 then redis.call('PEXPIRE', worker_executions, lease_ms) end
+if #jobs > 0 then
+  redis.call('ZADD', wip_key(jobs[1].queue), unpack(leases)) -- they are all of one queue
+  redis.call('SADD', worker_executions, unpack(members))
+  redis.call('PEXPIRE', worker_executions, lease_ms)
+end
 for _, cut in ipairs(cuts) do redis.call('LTRIM', cut[1], cut[2], -1) end
 return {stamp, reply, watch, next_due}

@@ -1,16 +1,18 @@
 """Caffe2's Int8 operators, one file for each family, exact semantics in numpy.
 
-Read `base` first (check and pack at load, then run), then `linear` (what convolutions and fully connected layers share).
-convolution, rows, fully_connected, conv_transpose: products, requantized. add, tables, softmax, pooling, quantize:
-arithmetic on single bytes. layout, resize, fill: bytes that only move. roi_align: samples of regions.
+Read `base` first (check and pack at load, then run), then `linear` (what convolutions and FC share).
+Products, requantized: convolution (with rows), fully_connected, conv_transpose.
+Arithmetic on single bytes: add, tables, softmax, pooling, quantize.
+Bytes that only move: layout, pieces, resize, fill. Samples of regions: roi_align.
 `make_operator` finds an operator by its type in `OPERATORS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..arguments import Arguments
-from ..errors import UnsupportedOperator
-from ..tensor import TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.errors import UnsupportedOperator
+from imagequeue_worker.caffe2.tensor import TensorSpec
+
 from . import (
     add,
     conv_transpose,
@@ -18,6 +20,7 @@ from . import (
     fill,
     fully_connected,
     layout,
+    pieces,
     pooling,
     quantize,
     resize,
@@ -39,6 +42,7 @@ OPERATORS: Mapping[str, Callable[[Sequence[TensorSpec], Arguments], Operator]] =
     **pooling.OPERATORS,
     **quantize.OPERATORS,
     **layout.OPERATORS,
+    **pieces.OPERATORS,
     **resize.OPERATORS,
     **fill.OPERATORS,
     **roi_align.OPERATORS,

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..requantize import SumRule, rescaled_sum
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.requantize import SumRule, rescaled_sum
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch, relu_minimum
 
 
 class Int8Add(Operator):
-    """Inputs: A and B, uint8 of the same shape. Output: uint8 of that shape. Caffe2's Int8Sum is the same operator."""
+    """Inputs: A and B, uint8 of one shape. Output: uint8 of that shape. Int8Sum is the same operator."""
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
         args.order()

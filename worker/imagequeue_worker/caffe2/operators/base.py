@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..arguments import Arguments
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
 
 
 class Scratch(threading.local):
@@ -22,7 +22,7 @@ class Scratch(threading.local):
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an uninitialized array, valid until the next call with the same name in this thread."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
             buffer = self._buffers[name] = np.empty(size, np.uint8)
@@ -32,12 +32,14 @@ class Scratch(threading.local):
 class Operator(ABC):
     """One operator of a net. Making one checks everything that is known at load and packs the constants.
 
-    An operator never changes after it is made and never writes into its inputs, so that any threads may share it.
+    An operator never changes after it is made and never writes into its inputs, so that any threads may share
+    it.
 
     Attributes:
         outputs: What `run` returns, described.
-        rowwise: Image i of every output depends on image i of the inputs alone, and shapes follow the batch. Only then
-            may a batch be run in groups, with an operator that was made for another number of images.
+        rowwise: Image i of every output depends on image i of the inputs alone, and shapes follow the batch.
+            Only then may a batch be run in groups, with an operator that was made for another number of
+            images.
     """
 
     outputs: tuple[TensorSpec, ...]
@@ -60,6 +62,6 @@ def relu_minimum(args: Arguments, zero_point: int, *, relu: bool) -> int:
     """Return the lower clip of an output: its zero point for the …Relu forms, which must leave some range."""
     args.require(
         not relu or zero_point < 255,
-        f"Y_zero_point is {zero_point}: the output range {zero_point}…255 of a Relu is empty; must be below 255",
+        f"Y_zero_point is {zero_point}: the Relu's output range {zero_point}…255 is empty; must be below 255",
     )
     return zero_point if relu else 0

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..geometry import check_size, picture, read_window
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import check_size, picture, read_window
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 from .linear import Linear, check_parameters, tile_width
 
 
 class Int8ConvTranspose(Operator):
-    """Inputs: X uint8 [N, H, W, C]; W uint8 [C, kernel_h, kernel_w, M]; B int32 [M]. Output: uint8 [N, H', W', M].
+    """Inputs: X uint8 [N, H, W, C]; W uint8 [C, kernel_h, kernel_w, M]; B int32 [M].
 
+    Output: uint8 [N, H', W', M].
     H' = (H - 1) * stride_h + kernel_h + adj_h - pad_t - pad_b.One group, no dilation, as in Caffe2.
     """
 
@@ -24,7 +26,7 @@ class Int8ConvTranspose(Operator):
         batch, height, width, depth = picture(args, x)
         self.window = read_window(args)
         args.require(
-            args.int("group", 1) == 1, f"group is {args.int('group', 1)}; must be 1 for this operator"
+            args.integer("group", 1) == 1, f"group is {args.integer('group', 1)}; must be 1 for this operator"
         )
         kernel, stride, pads = self.window.kernel, self.window.stride, self.window.pads
         args.require(
@@ -51,8 +53,8 @@ class Int8ConvTranspose(Operator):
         self.outputs = (self.linear.output(check_size(args, (batch, *size, channels))),)
 
     def _adjustment(self, args: Arguments) -> tuple[int, int]:
-        both = args.int("adj", 0)
-        adj = args.ints("adjs") or (args.int("adj_h", both), args.int("adj_w", both))
+        both = args.integer("adj", 0)
+        adj = args.integers("adjs") or (args.integer("adj_h", both), args.integer("adj_w", both))
         stride = self.window.stride
         args.require(
             len(adj) == 2 and all(0 <= a <= s for a, s in zip(adj, stride, strict=True)),

@@ -5,28 +5,28 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..arguments import Arguments
-from ..geometry import Window, check_size, picture, read_window
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import Window, check_size, picture, read_window
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 from .linear import BLOCK, Linear, block_rows, check_parameters, tile_width
-from .rows import buffer_columns, fill_rows
+from .rows import fill_rows
 
 
 class Convolution(Operator):
     """Checks and sizes; a subclass sums.
 
-    Inputs: X uint8 [N, H, W, C]; W uint8 [M, kernel_h, kernel_w, C / group]; B int32 [M]. Output: uint8 [N, H', W', M].
+    Inputs: X uint8 [N, H, W, C]; W uint8 [M, kernel_h, kernel_w, C / group]; B int32 [M]. Output: uint8 [N,
+        H', W', M].
     """
-
-    relu = False
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
         x, w, _ = inputs
         weights, bias = check_parameters(args, inputs, 4)
         batch, height, width, _ = picture(args, x)
         self.window = read_window(args)
-        self.group = args.int("group", 1)
+        self.group = args.integer("group", 1)
         self.out_height, self.out_width = self.window.output(args, height, width)
         shape = check_size(args, (batch, self.out_height, self.out_width, w.shape[0]))
         self.zero_point = x.zero_point
@@ -57,24 +57,19 @@ class Convolution(Operator):
 
     def row_cost(self, x: Array) -> int:
         """Return how many working values an output pixel needs."""
-        return x.shape[3]
+        return int(x.shape[3])
 
     def accumulate(self, image: Array, row: int, acc: Array, scratch: Scratch) -> None:
         """Sum the products for the output rows from `row` on; acc [rows, width, M] is overwritten."""
         raise NotImplementedError
 
-    def padded(self, image: Array, row: int, rows: int, phases: Window, scratch: Scratch) -> Array:
-        """Return the padded input rows that output rows from `row` on need: [stride, rows, columns, C]."""
-        window = self.window
-        count = (rows - 1) * window.stride[0] + (window.kernel[0] - 1) * window.dilation[0] + 1
-        columns = buffer_columns(window, self.out_width) if phases is window else 0
-        if phases is not window:
-            columns = (
-                (self.out_width - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1
-            )
-        shape = (phases.stride[1], count, columns, image.shape[2])
+    def padded(self, image: Array, row: int, rows: int, phases: int, scratch: Scratch) -> Array:
+        """Return the padded input rows that output rows from `row` on read: [phases, rows, columns, C]."""
+        columns = (self.window.span(1, self.out_width) - 1) // phases + 1
+        shape = (phases, self.window.span(0, rows), columns, image.shape[2])
         buffer = scratch.array("padded", shape, self.linear.dtype)
-        fill_rows(buffer, image, row * window.stride[0] - window.pads[0], phases, self.zero_point)
+        top, left = self.window.pads[:2]
+        fill_rows(buffer, image, row * self.window.stride[0] - top, left, self.zero_point)
         return buffer
 
 
@@ -117,7 +112,7 @@ class Depthwise(Convolution):
     def accumulate(self, image: Array, row: int, acc: Array, scratch: Scratch) -> None:
         """Add one product for each tap."""
         window, rows = self.window, len(acc)
-        buffer = self.padded(image, row, rows, window, scratch)
+        buffer = self.padded(image, row, rows, window.stride[1], scratch)
         product = scratch.array("product", acc.shape, self.linear.dtype)
         for tap, weights in enumerate(self.taps):
             down, across = tap // window.kernel[1], tap % window.kernel[1]
@@ -141,13 +136,12 @@ class Patches(Convolution):
 
     def row_cost(self, x: Array) -> int:
         """Return the products of an output pixel."""
-        return self.window.taps * x.shape[3]
+        return self.window.taps * int(x.shape[3])
 
     def accumulate(self, image: Array, row: int, acc: Array, scratch: Scratch) -> None:
         """Gather the windows, multiply."""
         window, rows, width = self.window, len(acc), self.out_width
-        unsorted = Window(window.kernel, (window.stride[0], 1), window.pads, window.dilation)
-        buffer = self.padded(image, row, rows, unsorted, scratch)[0]
+        buffer = self.padded(image, row, rows, 1, scratch)[0]
         down, across, channel = buffer.strides
         depth = image.shape[2] // self.group
         windows = as_strided(
@@ -178,15 +172,15 @@ def int8_conv(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
     args.order()
     args.inputs(inputs, "int8", "int8", "int32")
     x, w, _ = inputs
-    window, group = read_window(args), args.int("group", 1)
+    window, group = read_window(args), args.integer("group", 1)
     channels = picture(args, x)[3]
     args.require(
         group >= 1 and channels % group == 0, f"group is {group}; must divide the input's {channels} channels"
     )
     args.require(
         len(w.shape) == 4 and w.shape[0] % group == 0 and w.shape[1:] == (*window.kernel, channels // group),
-        f"weights have shape {list(w.shape)}; must be [M, {window.kernel[0]}, {window.kernel[1]}, {channels // group}] "
-        f"with M a multiple of {group} for kernel {list(window.kernel)}, {channels} channels and group {group}",
+        f"weights have shape {list(w.shape)}; must be {['M', *window.kernel, channels // group]}, "
+        f"M a multiple of {group}, for kernel {list(window.kernel)}, {channels} channels, group {group}",
     )
     if group == 1 and window == Window((1, 1)):
         return Pointwise(inputs, args)

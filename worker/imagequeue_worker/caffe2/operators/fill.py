@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..geometry import check_size
-from ..tensor import Array, TensorSpec, scale_problem
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import check_size
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec, scale_problem
+
 from .base import Operator, Scratch
 
 
@@ -17,7 +18,7 @@ class _Fill(Operator):
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
         args.inputs(inputs)
-        shape = check_size(args, args.ints("shape"))
+        shape = check_size(args, args.integers("shape"))
         values = self.values(args)
         size = int(np.prod(shape, dtype=np.int64))
         args.require(values.size == size, f"has {values.size} values for shape {list(shape)}; must be {size}")
@@ -33,7 +34,7 @@ class _Fill(Operator):
         """Describe the output."""
         raise NotImplementedError
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Return the constant, read-only."""
         return (self.data,)
 
@@ -43,7 +44,7 @@ class Int8GivenTensorFill(_Fill):
 
     def values(self, args: Arguments) -> Array:
         """Return the string's bytes."""
-        return np.frombuffer(args.bytes("values"), np.uint8).copy()
+        return np.frombuffer(args.string("values"), np.uint8).copy()
 
     def describe(self, args: Arguments, data: Array) -> TensorSpec:
         """Describe bytes."""
@@ -55,17 +56,17 @@ class Int8GivenIntTensorFill(_Fill):
 
     def values(self, args: Arguments) -> Array:
         """Return the integers, which must fit into int32."""
-        values = np.array(args.ints("values"), np.int64)
+        values = np.array(args.integers("values"), np.int64)
         lost = (values < -(2**31)) | (values >= 2**31)
         args.require(not lost.any(), f"a value is {values[lost][:1]}; must fit into 32 bits")
         return values.astype(np.int32)
 
     def describe(self, args: Arguments, data: Array) -> TensorSpec:
         """Describe a bias; its zero point is 0 in every net, and no operator reads it."""
-        scale = args.float("Y_scale", 1.0)
+        scale = args.number("Y_scale", 1.0)
         if (problem := scale_problem(scale)) is not None:
             raise args.error(f"Y_scale {problem}; re-export the net")
-        return TensorSpec("int32", data.shape, scale, args.int("Y_zero_point", 0), constant=data)
+        return TensorSpec("int32", data.shape, scale, args.integer("Y_zero_point", 0), constant=data)
 
 
 OPERATORS = {"Int8GivenTensorFill": Int8GivenTensorFill, "Int8GivenIntTensorFill": Int8GivenIntTensorFill}

@@ -1,12 +1,13 @@
-"""Operators that only move values: scale and zero point stay, and must be stated equal as Caffe2 demands."""
+"""Operators that keep every value and move it: scale and zero point stay, and must be stated equal."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..geometry import check_size, picture
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import check_size, picture
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 
 
@@ -19,7 +20,7 @@ class NCHW2NHWC(Operator):
         args.require(len(shape) >= 3, f"input has shape {list(shape)}; must have three dimensions or more")
         self.outputs = (TensorSpec("float", (shape[0], *shape[2:], shape[1])),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Move the channels to the end."""
         return (np.ascontiguousarray(np.moveaxis(inputs[0], 1, -1)),)
 
@@ -33,53 +34,9 @@ class NHWC2NCHW(Operator):
         args.require(len(shape) >= 3, f"input has shape {list(shape)}; must have three dimensions or more")
         self.outputs = (TensorSpec("float", (shape[0], shape[-1], *shape[1:-1])),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Move the channels to the front."""
         return (np.ascontiguousarray(np.moveaxis(inputs[0], -1, 1)),)
-
-
-class Int8Concat(Operator):
-    """Inputs: uint8 tensors of equal shape but for `axis`, all with one scale and zero point.
-
-    Outputs: uint8; and int32, the inputs' sizes along the axis (Caffe2 declares this one and leaves it empty).
-    """
-
-    def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
-        args.inputs(inputs, "int8", more=True)
-        first = inputs[0]
-        args.same_quantization(first)
-        order = args.bytes("order")
-        self.axis = args.int("axis", {b"NHWC": 3, b"NCHW": 1}.get(order, 0))
-        args.require(
-            0 <= self.axis < len(first.shape),
-            f"axis is {self.axis}; must be 0 to {len(first.shape) - 1} here",
-        )
-        for number, x in enumerate(inputs[1:], 1):
-            args.require(
-                _without(x.shape, self.axis) == _without(first.shape, self.axis),
-                f"input {number} has shape {list(x.shape)}; must equal {list(first.shape)} but for axis {self.axis}",
-            )
-            args.require(
-                x.scale == first.scale and x.zero_point == first.zero_point,
-                f"input {number} has scale {x.scale:.9g}, zero point {x.zero_point}, the first {first.scale:.9g}, "
-                f"{first.zero_point}; must be equal, or its bytes would change their meaning",
-            )
-        self.sizes = np.array([x.shape[self.axis] for x in inputs], np.int32)
-        shape = list(first.shape)
-        shape[self.axis] = int(self.sizes.sum())
-        self.rowwise = self.axis != 0 and all(x.constant is None for x in inputs)
-        self.outputs = (
-            TensorSpec("int8", check_size(args, tuple(shape)), first.scale, first.zero_point),
-            TensorSpec("int32", self.sizes.shape),
-        )
-
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
-        """Join."""
-        return np.concatenate(list(inputs), axis=self.axis), self.sizes
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + (-1,) + shape[axis + 1 :]
 
 
 class Int8Reshape(Operator):
@@ -99,7 +56,7 @@ class Int8Reshape(Operator):
         else:
             args.inputs(inputs, "int8")
             args.require("shape" in args, "has no argument `shape`; give it")
-            wanted = args.ints("shape")
+            wanted = args.integers("shape")
         x = inputs[0]
         args.same_quantization(x)
         shape = _resolve_shape(args, wanted, x)
@@ -115,7 +72,7 @@ class Int8Reshape(Operator):
             TensorSpec("int64", (len(x.shape),)),
         )
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Reshape; no byte moves."""
         x = inputs[0]
         shape = self.outputs[0].shape if self.tail is None else (len(x), *self.tail)
@@ -144,7 +101,7 @@ def _resolve_shape(args: Arguments, wanted: tuple[int, ...], x: TensorSpec) -> t
         args.require(
             known == x.size, f"shape {list(wanted)} has {known} values, input {x.size}; must be equal"
         )
-    return tuple(shape)
+    return check_size(args, tuple(shape))
 
 
 class Int8Flatten(Operator):
@@ -154,14 +111,14 @@ class Int8Flatten(Operator):
         args.inputs(inputs, "int8")
         (x,) = inputs
         args.same_quantization(x)
-        axis = args.int("axis", 1)
+        axis = args.integer("axis", 1)
         args.require(0 <= axis <= len(x.shape), f"axis is {axis}; must be 0 to {len(x.shape)} here")
         before = int(np.prod(x.shape[:axis], dtype=np.int64))
         self.rowwise = axis == 1
         self.shape = (before, int(np.prod(x.shape[axis:], dtype=np.int64)))
         self.outputs = (TensorSpec("int8", self.shape, x.scale, x.zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Flatten; no byte moves."""
         return (inputs[0].reshape(-1, self.shape[1]) if self.rowwise else inputs[0].reshape(self.shape),)
 
@@ -173,7 +130,7 @@ class Int8Transpose(Operator):
         args.inputs(inputs, "int8")
         (x,) = inputs
         args.same_quantization(x)
-        self.axes = args.ints("axes") or tuple(range(len(x.shape)))[::-1]
+        self.axes = args.integers("axes") or tuple(range(len(x.shape)))[::-1]
         args.require(
             sorted(self.axes) == list(range(len(x.shape))),
             f"axes is {list(self.axes)}; must name each of 0 to {len(x.shape) - 1} once",
@@ -181,59 +138,9 @@ class Int8Transpose(Operator):
         self.rowwise = bool(self.axes) and self.axes[0] == 0
         self.outputs = (TensorSpec("int8", tuple(x.shape[a] for a in self.axes), x.scale, x.zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Transpose."""
         return (np.ascontiguousarray(inputs[0].transpose(self.axes)),)
-
-
-class Int8Slice(Operator):
-    """Input: X uint8. Output: uint8, X from `starts` to `ends` (exclusive); negative ones count from size + 1.
-
-    At most one dimension may become shorter, as in Caffe2.
-    """
-
-    def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
-        args.inputs(inputs, "int8")
-        (x,) = inputs
-        args.same_quantization(x)
-        starts, ends = _slice_bounds(args, len(x.shape))
-        args.require(
-            len(starts) == len(ends) <= len(x.shape),
-            f"has {len(starts)} starts and {len(ends)} ends for {len(x.shape)} dimensions; must be as many, at most",
-        )
-        cut = []
-        for axis, extent in enumerate(x.shape):
-            start, end = (starts[axis], ends[axis]) if axis < len(starts) else (0, -1)
-            start, end = (min(v + extent + 1 if v < 0 else v, extent) for v in (start, end))
-            args.require(
-                0 <= start <= end, f"slice {start} to {end} of dimension {axis}; must not be negative"
-            )
-            cut.append(slice(start, end))
-        changed = [a for a, extent in enumerate(x.shape) if cut[a] != slice(0, extent)]
-        args.require(
-            len(changed) <= 1, f"slices dimensions {changed}; Caffe2 slices one at a time; use two operators"
-        )
-        self.rowwise = 0 not in changed
-        if self.rowwise and cut:
-            cut[0] = slice(None)
-        self.cut = tuple(cut)
-        shape = tuple(len(range(*piece.indices(extent))) for piece, extent in zip(cut, x.shape, strict=True))
-        self.outputs = (TensorSpec("int8", shape, x.scale, x.zero_point),)
-
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
-        """Cut."""
-        return (np.ascontiguousarray(inputs[0][self.cut]),)
-
-
-def _slice_bounds(args: Arguments, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if all(name in args for name in ("dim", "start_idx", "end_idx")):
-        dim = args.int("dim", 0)
-        args.require(0 <= dim < rank, f"dim is {dim}; must be 0 to {rank - 1} here")
-        starts, ends = [0] * rank, [-1] * rank
-        starts[dim], ends[dim] = args.int("start_idx", 0), args.int("end_idx", -1)
-        return tuple(starts), tuple(ends)
-    args.require("starts" in args and "ends" in args, "has no starts and ends; give both")
-    return args.ints("starts"), args.ints("ends")
 
 
 class Int8ChannelShuffle(Operator):
@@ -247,17 +154,17 @@ class Int8ChannelShuffle(Operator):
         channels = picture(args, x)[3]
         # Caffe2 derives this operator from the pooling ones, which insist on a kernel.
         args.require(
-            args.int("kernel", args.int("kernel_h", 0)) > 0 or bool(args.ints("kernels")),
+            args.integer("kernel", args.integer("kernel_h", 0)) > 0 or bool(args.integers("kernels")),
             "has no kernel; Caffe2 wants the argument kernel=1",
         )
-        self.group = args.int("group", 1)
+        self.group = args.integer("group", 1)
         args.require(
             self.group > 1 and channels % self.group == 0,
             f"group is {self.group}; must be 2 or more and divide the {channels} channels",
         )
         self.outputs = (TensorSpec("int8", x.shape, x.scale, x.zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Transpose groups and their members."""
         x = inputs[0]
         parts = x.reshape(*x.shape[:3], self.group, -1)
@@ -267,10 +174,8 @@ class Int8ChannelShuffle(Operator):
 OPERATORS = {
     "NCHW2NHWC": NCHW2NHWC,
     "NHWC2NCHW": NHWC2NCHW,
-    "Int8Concat": Int8Concat,
     "Int8Reshape": Int8Reshape,
     "Int8Flatten": Int8Flatten,
     "Int8Transpose": Int8Transpose,
-    "Int8Slice": Int8Slice,
     "Int8ChannelShuffle": Int8ChannelShuffle,
 }

@@ -1,19 +1,20 @@
-"""What convolutions and fully connected layers have in common: weights in floating point, proved exact at load."""
+"""What convolutions and fully connected layers share: weights in floating point, proved exact at load."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..requantize import Requantizer
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.requantize import Requantizer
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Scratch, relu_minimum
 
 # Floating point sums of integers are exact in any order as long as no partial sum can reach this.
 EXACT_FLOAT32 = 1 << 24
 
-# Elements of a block of accumulators. Measured: 2^15 costs 51 ms per image of the zoo's MobileNetV2, 2^16 41, 2^17 36, 2^18 to 2^20
-# 35 (tests/benchmarks/net.py, one core with 1 MB of second-level cache): fewer calls weigh more than the cache.
+# Elements of a block of accumulators; fewer calls weigh more than the cache. The zoo's MobileNetV2 on one core with
+# 1 MB of second-level cache: 2^15 takes 51 ms per image, 2^16 41, 2^17 36, 2^18 to 2^20 35 (tests/benchmarks/net.py).
 BLOCK = 1 << 18
 
 
@@ -51,8 +52,8 @@ class Linear:
     """Weights [..., K, M] and everything that turns their products with uint8 inputs into uint8 outputs.
 
     The input's zero point is folded into the requantizer's offset, so that raw bytes are multiplied:
-    sum((x - xz) * w') = sum(x * w') - xz * sum(w'). Any sum of x * w' is at most 255 * sum(|w'|), which decides between
-    float32 and float64.
+    sum((x - xz) * w') = sum(x * w') - xz * sum(w'). Any sum of x * w' is at most 255 * sum(|w'|), which
+    decides between float32 and float64.
 
     Args:
         args: The operator's, for Y_scale and Y_zero_point.
@@ -120,7 +121,7 @@ def block_rows(row_elements: int) -> int:
 
 
 def tile_width(width: int, channels: int) -> int:
-    """Return the number of pixels for which per-channel constants are repeated: a whole row, or 1 if that is long.
+    """Return for how many pixels per-channel constants are repeated: a whole row, or 1 if that is long.
 
     Long inner loops are what makes numpy fast; a row of a real net has a few thousand values.
     """

@@ -4,21 +4,24 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..geometry import Window, check_size, picture, read_window
-from ..requantize import average
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import Window, check_size, picture, read_window
+from imagequeue_worker.caffe2.requantize import average
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 
 
 def _pooling_window(args: Arguments, height: int, width: int) -> Window:
-    if not args.int("global_pooling", 0):
+    if not args.integer("global_pooling", 0):
         window = read_window(args)
         args.require(window.taps > 1, "the kernel is 1x1; QNNPACK refuses that; leave the operator out")
         args.require(window.dilation == (1, 1), f"dilation is {list(window.dilation)}; must be 1 for pooling")
         return window
     geometry = ("pad", "stride", "dilation")
-    names = [n for n in geometry if args.int(n, int(n != "pad")) != int(n != "pad") or args.ints(n + "s")]
+    names = [
+        n for n in geometry if args.integer(n, int(n != "pad")) != int(n != "pad") or args.integers(n + "s")
+    ]
     args.require(not names, f"global_pooling is set together with {', '.join(names)}; leave those out")
     return Window((height, width))
 
@@ -84,7 +87,7 @@ class Int8AveragePool(_Pooling):
         self.zero_point = x.zero_point
         self.outputs = (TensorSpec("int8", self.shape, y_scale, self.y_zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Sum, then round once."""
         (x,) = inputs
         if self.whole:
@@ -105,8 +108,8 @@ class Int8MaxPool(_Pooling):
         self.minimum = np.uint8(x.zero_point if args.op_type.endswith("Relu") else 0)
         self.outputs = (TensorSpec("int8", self.shape, x.scale, x.zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
-        """Slide; the padding repeats the edge, as QNNPACK reads it, which changes no maximum that touches the edge."""
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
+        """Slide; the padding repeats the edge, as QNNPACK reads it: that changes no maximum."""
         largest = _slide(np.pad(inputs[0], self.padding, mode="edge"), self.window, self.size, np.maximum)
         return (np.maximum(largest, self.minimum),)
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 
 
@@ -30,7 +31,7 @@ class Int8Quantize(Operator):
         y_scale, y_zero_point = args.output_quantization()
         self.outputs = (TensorSpec("int8", inputs[0].shape, y_scale, y_zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Quantize."""
         return (quantize(inputs[0], self.outputs[0].scale, self.outputs[0].zero_point),)
 
@@ -45,7 +46,7 @@ class Int8Dequantize(Operator):
         self.table = (np.arange(256) - x.zero_point).astype(np.float32) * np.float32(x.scale)
         self.outputs = (TensorSpec("float", x.shape),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Look every byte up."""
         return (self.table[inputs[0]],)
 

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..geometry import MAX_ELEMENTS, check_size, picture
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import MAX_ELEMENTS, check_size, picture
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 
 
 class Int8ResizeNearest(Operator):
-    """Input: X uint8 [N, H, W, C]. Output: uint8 [N, H * height_scale, W * width_scale, C], sizes rounded down.
+    """Input: X uint8 [N, H, W, C]. Output: uint8 [N, H * height_scale, W * width_scale, C].
 
-    Row y shows row int(y / height_scale), in float32, as in Caffe2.
+    Sizes are rounded down. Row y shows row int(y / height_scale), in float32, as in Caffe2.
     """
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
@@ -27,13 +28,13 @@ class Int8ResizeNearest(Operator):
         shape = check_size(args, (batch, len(self.rows), len(self.columns), channels))
         self.outputs = (TensorSpec("int8", shape, x.scale, x.zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Pick."""
         return (np.ascontiguousarray(inputs[0][:, self.rows][:, :, self.columns]),)
 
 
 def _source(args: Arguments, name: str, size: int) -> Array:
-    scale = np.float32(args.float(name, 1.0))
+    scale = np.float32(args.number(name, 1.0))
     args.require(bool(scale > 0) and math.isfinite(scale), f"{name} is {scale}; must be finite and positive")
     with np.errstate(over="ignore"):
         target = float(np.float32(size) * scale)

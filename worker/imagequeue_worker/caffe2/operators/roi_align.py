@@ -1,16 +1,18 @@
-"""Int8RoIAlign: bilinear samples of regions, averaged; the one operator that Caffe2 requantizes with gemmlowp.
+"""Int8RoIAlign: bilinear samples of regions, averaged; Caffe2 requantizes this one with gemmlowp.
 
-Coordinates are float32 throughout, weights are rounded to bytes, sums are integers: all as in Caffe2's source.
+Coordinates are float32 throughout, weights are rounded to bytes, sums are integers: all as in Caffe2's
+source.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..geometry import check_size, picture
-from ..requantize import gemmlowp_multiply
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.geometry import check_size, picture
+from imagequeue_worker.caffe2.requantize import gemmlowp_multiply
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 
 # Samples in one direction of one bin; a region of a whole picture has as many as the picture has pixels.
@@ -32,10 +34,10 @@ class Int8RoIAlign(Operator):
         self.args = args
         channels = picture(args, x)[3]
         self.x_scale, self.zero_point = x.scale, x.zero_point
-        self.spatial_scale = np.float32(args.float("spatial_scale", 1.0))
-        self.pooled = (args.int("pooled_h", 1), args.int("pooled_w", 1))
+        self.spatial_scale = np.float32(args.number("spatial_scale", 1.0))
+        self.pooled = (args.integer("pooled_h", 1), args.integer("pooled_w", 1))
         # Caffe2's default of -1 fails its own check: the argument is required in effect; 0 means adaptive.
-        self.sampling = args.int("sampling_ratio", 0)
+        self.sampling = args.integer("sampling_ratio", 0)
         args.require(bool(self.spatial_scale > 0), f"spatial_scale is {self.spatial_scale}; must be positive")
         args.require(min(self.pooled) > 0, f"pooled_h, pooled_w are {list(self.pooled)}; must be positive")
         args.require(
@@ -49,7 +51,7 @@ class Int8RoIAlign(Operator):
         shape = check_size(args, (rois.shape[0], *self.pooled, channels))
         self.outputs = (TensorSpec("int8", shape, self.y_scale, self.y_zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Pool one region after the other."""
         x, rois = inputs
         out = np.empty((len(rois), *self.pooled, x.shape[3]), np.uint8)
@@ -61,7 +63,7 @@ class Int8RoIAlign(Operator):
         self.args.require(bool(np.isfinite(roi).all()), f"region {roi.tolist()} is not finite")
         image = int(roi[0]) if len(roi) == 5 else 0
         self.args.require(0 <= image < len(x), f"region {roi.tolist()} names image {image} of {len(x)}")
-        left, top, right, bottom = roi[-4:] * self.spatial_scale
+        left, top, right, bottom = (np.float32(side) for side in roi[-4:] * self.spatial_scale)
         one = np.float32(1)
         rows = self._axis(top, max(bottom - top, one), self.pooled[0], x.shape[1])
         columns = self._axis(left, max(right - left, one), self.pooled[1], x.shape[2])
@@ -69,15 +71,19 @@ class Int8RoIAlign(Operator):
         multiplier = self.x_scale / (self.y_scale * 255.0 * count)
         self.args.require(0 < multiplier < 1, f"the rescaling factor is {multiplier:.6g}; must be below 1")
         acc = _sample(x[image].astype(np.int64), rows, columns) - count * 255 * self.zero_point
-        return np.clip(gemmlowp_multiply(acc, multiplier) + self.y_zero_point, 0, 255).astype(np.uint8)
+        steps = gemmlowp_multiply(acc, multiplier) + self.y_zero_point
+        result: Array = np.clip(steps, 0, 255).astype(np.uint8)
+        return result
 
-    def _axis(self, start: Array, extent: Array, bins: int, size: int) -> tuple[Array, Array, Array, Array]:
+    def _axis(
+        self, start: np.float32, extent: np.float32, bins: int, size: int
+    ) -> tuple[Array, Array, Array, Array]:
         """Return inside, low, high, fraction of every sample [bins, grid] along one axis."""
-        step = np.float32(extent) / np.float32(bins)
+        step = extent / np.float32(bins)
         grid = self.sampling or int(np.ceil(step))
         self.args.require(grid <= MAX_GRID, f"a region needs {grid} samples per bin; the limit is {MAX_GRID}")
         inner = (np.arange(grid, dtype=np.float32) + np.float32(0.5)) * step / np.float32(grid)
-        place = (np.float32(start) + np.arange(bins, dtype=np.float32) * step)[:, np.newaxis] + inner
+        place = (start + np.arange(bins, dtype=np.float32) * step)[:, np.newaxis] + inner
         inside = (place >= -1.0) & (place <= size)
         place = np.maximum(place, np.float32(0))
         low = np.where(inside, place, 0).astype(np.int64)

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 from .tables import unit_quantization
 
 
 class Int8Softmax(Operator):
-    """Input: X uint8 [N, ...]. Output: uint8 of X's shape, scale 1/256; each of the N parts sums to about 256."""
+    """Input: X uint8 [N, ...]. Output: uint8 of X's shape, scale 1/256; each of the N sums to about 256."""
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
         args.inputs(inputs, "int8")
@@ -27,7 +28,7 @@ class Int8Softmax(Operator):
         self.table = np.array(table, np.int64)
         self.outputs = (TensorSpec("int8", x.shape, y_scale, y_zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Divide each exponential by the sum, rounding half up."""
         x = inputs[0].reshape(len(inputs[0]), -1)
         values = self.table[x + (255 - x.max(axis=1, keepdims=True))]

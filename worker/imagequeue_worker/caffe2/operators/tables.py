@@ -1,12 +1,13 @@
-"""Operators that map each byte on its own: Int8Relu, and Int8Sigmoid and Int8LeakyRelu by a table of 256 bytes."""
+"""Operators that map each byte on its own: Int8Relu; Int8Sigmoid and Int8LeakyRelu by a table."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..arguments import Arguments
-from ..tensor import Array, TensorSpec
+from imagequeue_worker.caffe2.arguments import Arguments
+from imagequeue_worker.caffe2.tensor import Array, TensorSpec
+
 from .base import Operator, Scratch
 
 
@@ -21,7 +22,7 @@ class Int8Relu(Operator):
         self.minimum = np.uint8(x.zero_point)
         self.outputs = (TensorSpec("int8", x.shape, x.scale, x.zero_point),)
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Clip from below; with zero point 0 there is nothing to clip, and the input itself is the output."""
         return (np.maximum(inputs[0], self.minimum) if self.minimum else inputs[0],)
 
@@ -40,7 +41,7 @@ class Int8Table(Operator):
         """Return the table, uint8 [256], and the output's scale and zero point."""
         raise NotImplementedError
 
-    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:  # noqa: ARG002
+    def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Look every byte up."""
         return (self.table[inputs[0]],)
 
@@ -72,13 +73,13 @@ class Int8LeakyRelu(Int8Table):
 
     def make_table(self, x: TensorSpec, args: Arguments) -> tuple[Array, float, int]:
         """Tabulate both slopes, in the output's scale."""
-        alpha = args.float("alpha", 0.01)
+        alpha = args.number("alpha", 0.01)
         args.require(0 < alpha < 1 and math.isfinite(alpha), f"alpha is {alpha}; must be between 0 and 1")
         y_scale, y_zero_point = args.output_quantization(x.scale, x.zero_point)
         with np.errstate(over="ignore", under="ignore"):
             ratio = np.float32(x.scale) / np.float32(y_scale)
         args.require(
-            2.0**-8 <= ratio < 2.0**8,
+            2.0**-8 <= float(ratio) < 2.0**8,
             f"input scale {x.scale:.6g} over Y_scale {y_scale:.6g} is {ratio:.6g}; must be in [2^-8, 2^8)",
         )
         values = (np.arange(256) - x.zero_point).astype(np.float32) * ratio

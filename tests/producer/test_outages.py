@@ -1,0 +1,131 @@
+"""A producer outlives lost replies and restarts of Redis, and accepts nothing twice."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from producer_hand import settler, wait_for_command
+
+from imagequeue import Producer
+from imagequeue.connection import connect
+from imagequeue_worker.embedded_redis import EmbeddedRedis
+
+
+class ReplyLoser:
+    """A relay to Redis that hangs up instead of handing over the answer to the next call of a script."""
+
+    def __init__(self, listen: Path, server: Path) -> None:
+        self.url = f"unix://{listen}"
+        self.lost = 0
+        self.armed = False
+        self._server = server
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(listen))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+        except OSError:
+            return
+
+    def _relay(self, client: socket.socket) -> None:
+        """Requests here are small: one is read at once, and so is its answer."""
+        with client, socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(str(self._server))
+            while request := client.recv(1 << 20):
+                upstream.sendall(request)
+                answer = upstream.recv(1 << 20)
+                if self.armed and b"EVALSHA" in request and not answer.startswith(b"-NOSCRIPT"):
+                    self.armed = False
+                    self.lost += 1
+                    return
+                client.sendall(answer)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A server of its own, since it is restarted."""
+    with EmbeddedRedis(tmp_path / "redis", durable=True) as ours:
+        yield ours
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    with connect(server.url, resend=True) as ours:
+        yield ours
+
+
+def test_a_call_whose_reply_is_lost_accepts_once_and_says_so(tmp_path: Path, server: EmbeddedRedis) -> None:
+    relay = ReplyLoser(tmp_path / "relay.sock", server.folder / "redis.sock")
+    with Producer(relay.url) as producer:
+        producer.submit("/before")  # loads the script
+        relay.armed = True
+        receipt = producer.submit("/a")
+        assert (relay.lost, receipt.accepted, producer.progress().accepted) == (1, True, 2)
+    relay.close()
+
+
+def test_submitting_goes_on_after_a_restart(server: EmbeddedRedis) -> None:
+    with Producer(server.url) as producer:
+        producer.submit("/a")
+        server.restart()
+        assert producer.submit("/b").accepted
+        assert producer.progress().accepted == 2
+
+
+def test_submitting_waits_for_redis_to_come_back(server: EmbeddedRedis) -> None:
+    with Producer(server.url) as producer:
+        server.kill()
+        receipts = []
+        thread = threading.Thread(target=lambda: receipts.append(producer.submit("/a")))
+        thread.start()
+        server.start()
+        thread.join()
+        assert receipts[0].accepted
+
+
+def test_waiting_goes_on_after_a_restart(server: EmbeddedRedis, client: redis.Redis) -> None:
+    with Producer(server.url) as producer:
+        producer.submit("/a", id="a")
+        found = []
+        with client.monitor() as monitor:
+            thread = threading.Thread(target=lambda: found.append(producer.wait(["a"], timeout=60)))
+            thread.start()
+            wait_for_command(monitor, "XREAD")
+        server.restart()
+        settler(client)("a")
+        thread.join()
+        assert list(found[0]) == ["a"]
+
+
+def test_waiting_is_not_confused_by_a_server_that_begins_anew(
+    server: EmbeddedRedis, client: redis.Redis
+) -> None:
+    # Given a reader whose last entry is far ahead of what the server will write, as after a failover
+    client.xadd("imagequeue:completed:default", {"id": "other", "status": "ok"}, id="99999999999999-0")
+    with Producer(server.url) as producer:
+        found = []
+        with client.monitor() as monitor:
+            thread = threading.Thread(target=lambda: found.append(producer.wait(["a"], timeout=60)))
+            thread.start()
+            wait_for_command(monitor, "XREAD")
+        # When the stream begins anew while it waits
+        client.flushall()
+        producer.submit("/a", id="a")
+        settler(client)("a")
+        # Then the result is found all the same
+        thread.join()
+        assert list(found[0]) == ["a"]
