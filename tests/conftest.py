@@ -45,8 +45,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many golden cases, blobs, probabilities, crops and pictures ran, and how much of them differed."""
     compared: Counter[str] = Counter()
     differing: Counter[str] = Counter()
+    accuracy = ""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
+            if name == "golden_accuracy":
+                accuracy = str(value)
             if name.startswith(GOLDEN) and report.when == "call":
                 compared[name.removeprefix(GOLDEN)] += value[0]
                 differing[name.removeprefix(GOLDEN)] += value[1]

@@ -33,9 +33,7 @@ class Producer:
     a collection, id or reference that the contract does not allow.
     """
 
-    def __init__(
-        self, redis_url: str | None = None, *, depth_limit: int = 100_000, patience: float = 30.0
-    ) -> None:
+    def __init__(self, redis_url: str | None = None, *, depth_limit: int = 100_000, patience: float = 30.0) -> None:
         url = redis_url or os.environ.get(URL_VARIABLE) or DEFAULT_REDIS_URL
         self._link = Link(url, patience)
         self._submitter = Submitter(self._link, depth_limit)
@@ -190,9 +188,7 @@ class Producer:
         check_timeout(timeout)
         return reading.completions(self._link, collection, ids, timeout)
 
-    def results(
-        self, ids: Iterable[str] | None = None, *, collection: str = DEFAULT_COLLECTION
-    ) -> Iterator[Result]:
+    def results(self, ids: Iterable[str] | None = None, *, collection: str = DEFAULT_COLLECTION) -> Iterator[Result]:
         """The results that are there now: of the ids, in their order, or of all the collection, in none.
 
         Raises ContractError at a result that cannot be read.

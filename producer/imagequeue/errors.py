@@ -57,9 +57,7 @@ class WaitTimeout(ImageQueueError, TimeoutError):  # noqa: N818  names the state
     `missing` the ids without a result.
     """
 
-    def __init__(
-        self, message: str, missing: tuple[str, ...], results: Mapping[str, Result] | None = None
-    ) -> None:
+    def __init__(self, message: str, missing: tuple[str, ...], results: Mapping[str, Result] | None = None) -> None:
         super().__init__(message)
         self.missing = missing
         self.results: Mapping[str, Result] = results or {}

@@ -152,9 +152,7 @@ def _texts(link: Link, collection: str, ids: list[str]) -> list[bytes | None]:
 
 def _scan(link: Link, collection: str, cursor: int) -> tuple[int, dict[bytes, bytes]]:
     key = contract.results_key(collection)
-    answer: tuple[int, dict[bytes, bytes]] = link.call(
-        lambda client: client.hscan(key, cursor, count=IDS_PER_CALL)
-    )
+    answer: tuple[int, dict[bytes, bytes]] = link.call(lambda client: client.hscan(key, cursor, count=IDS_PER_CALL))
     return answer
 
 

@@ -37,8 +37,8 @@ def results_table(results: Iterable[Result]) -> Table:
     table.add_column("ms", justify="right")
     for result in results:
         label, probability = _verdict(result)
-        milliseconds = (result.finished_at - result.submitted_at) * 1000
-        table.add_row(_printable(result.ref), label, probability, f"{milliseconds:.0f}")
+        took = (result.finished_at - result.submitted_at) * 1000
+        table.add_row(_printable(result.ref), label, probability, f"{took:.0f}" if result.submitted_at else "")
     return table
 
 
@@ -55,9 +55,7 @@ def status_tables(status: QueueStatus) -> tuple[Table, ...]:
         rate = worker.images_per_second
         workers.add_row(_printable(worker.name), worker.state, "" if rate is None else f"{rate:.1f}")
     if not status.workers:
-        workers.add_row(
-            Text("no worker is alive: start one with `imagequeue-worker`", style="yellow"), "", ""
-        )
+        workers.add_row(Text("no worker is alive: start one with `imagequeue-worker`", style="yellow"), "", "")
     elif len(status.workers) > 1:
         workers.add_row("together", "", f"{status.images_per_second:.1f}")
     return queues, collections, workers

@@ -88,9 +88,7 @@ def _collections(link: Link) -> Iterator[CollectionState]:
 def _workers(link: Link) -> Iterator[WorkerState]:
     """RQ's workers on our queues: Redis may serve others too."""
     prefix = f"{RQ_KEY_PREFIX}:worker:"
-    keys = sorted(
-        key.decode() for key in link.call(lambda client: client.smembers(f"{RQ_KEY_PREFIX}:workers"))
-    )
+    keys = sorted(key.decode() for key in link.call(lambda client: client.smembers(f"{RQ_KEY_PREFIX}:workers")))
     rates = link.call(lambda client: client.hgetall(contract.RATES_KEY))
 
     def send(client: redis.Redis) -> list[Any]:

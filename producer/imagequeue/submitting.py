@@ -66,9 +66,7 @@ class Submitter:
                 return Accepted(job, {id_: new == ord("1") for id_, new in zip(chunk, detail, strict=True)})
             if verdict == b"blob_missing":
                 sha256 = detail.decode().rpartition(":")[2]
-                raise BlobMissing(
-                    f"the bytes of blob:{sha256} are not in Redis (any more); upload them again"
-                )
+                raise BlobMissing(f"the bytes of blob:{sha256} are not in Redis (any more); upload them again")
             pause = next(pauses)
             if order.on_full == "raise" or time.monotonic() + pause > deadline:
                 raise QueueFull(self._why_full(detail, len(chunk), order.queue))

@@ -61,7 +61,7 @@ def main() -> None:
         measured = row["ms_per_image"]
         print(
             f"{row['net']} {row['engine']} batch {row['batch']}: median {measured['median']} ms/image, "
-            f"best {measured['best']} ({measured['calls']} calls, {threads} threads; load {row['load_seconds']} s)"
+            f"best {measured['best']} ({measured['calls']} calls, threads: {threads})"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from producer_hand import Settle, settler
+from producer_hand import CommandLine, Settle, settler
 
 import imagequeue
 from imagequeue import Producer
@@ -32,3 +32,8 @@ def program_environment() -> dict[str, str]:
     paths = os.pathsep.join([str(packages / "producer"), str(packages / "worker")])
     ours = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEQUEUE_")}
     return ours | {"PYTHONPATH": paths, "COLUMNS": "100"}
+
+
+@pytest.fixture(name="imagequeue")
+def command_line(redis_url: str, connection: redis.Redis) -> CommandLine:
+    return CommandLine(redis_url)

@@ -1,14 +1,18 @@
-"""A worker's hand, for tests: settles pending images through the real gate."""
+"""Hands for tests: one submits chunks by the bare script, the other settles images as workers do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import redis
+from click.testing import CliRunner, Result
 
 from imagequeue import contract
-from imagequeue.contract import ClassScore, ErrorCode, Failure, Outcome, Status
+from imagequeue.cli import cli
+from imagequeue.contract import ClassScore, ErrorCode, Failure, Image, Outcome, Status
+from imagequeue.orders import Order
 from imagequeue.scripts import script_text
+from imagequeue.submitting import arguments_of, keys_of
 
 Settle = Callable[..., None]
 
@@ -29,12 +33,25 @@ def settler(client: redis.Redis) -> Settle:
         )
         gate = [contract.KEY_PREFIX, contract.RQ_KEY_PREFIX, 3600, "0"]
         image = [id_, status, contract.encode_outcome(outcome), ""]
-        published = script(
-            keys=[contract.pending_key(collection)], args=[*gate, queue, job, collection, *image]
-        )
+        published = script(keys=[contract.pending_key(collection)], args=[*gate, queue, job, collection, *image])
         assert published == b"1"
 
     return settle
+
+
+def submit(
+    client: redis.Redis,
+    images: Iterable[str | Image],
+    *,
+    job: str | None = None,
+    order: Order = Order(),
+    limit: int = 10**9,
+) -> list:
+    """Call the script as the producer does; a string is an id and a reference."""
+    chunk = {image.id: image for image in (i if isinstance(i, Image) else Image(i, i) for i in images)}
+    job = job or contract.new_job_id()
+    script = client.register_script(script_text("submit"))
+    return script(keys=keys_of(chunk, job, order), args=[*arguments_of(chunk, job, order, limit), *chunk])
 
 
 def wait_for_command(monitor: redis.client.Monitor, name: str) -> None:
@@ -43,3 +60,13 @@ def wait_for_command(monitor: redis.client.Monitor, name: str) -> None:
         ours = command["db"] == monitor.connection.db  # a server may serve other test processes, too
         if ours and command["command"].upper().startswith(name):
             return
+
+
+class CommandLine:
+    """`imagequeue` with the test's Redis."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._environment = {"IMAGEQUEUE_REDIS_URL": redis_url}
+
+    def __call__(self, *arguments: str, typed: bytes | None = None, **environment: str) -> Result:
+        return CliRunner().invoke(cli, arguments, input=typed, env=self._environment | environment)

@@ -8,27 +8,11 @@ from pathlib import Path
 import click
 import pytest
 import redis
-from click.testing import CliRunner, Result
-from producer_hand import Settle
+from producer_hand import CommandLine, Settle
 
 from imagequeue import Image, Producer, Status, contract
 from imagequeue.cli import cli
 from imagequeue.report import results_table
-
-
-class CommandLine:
-    """`imagequeue` with the test's Redis."""
-
-    def __init__(self, redis_url: str) -> None:
-        self._environment = {"IMAGEQUEUE_REDIS_URL": redis_url}
-
-    def __call__(self, *arguments: str, typed: bytes | None = None, **environment: str) -> Result:
-        return CliRunner().invoke(cli, arguments, input=typed, env=self._environment | environment)
-
-
-@pytest.fixture
-def imagequeue(redis_url: str, connection: redis.Redis) -> CommandLine:
-    return CommandLine(redis_url)
 
 
 def pending(client: redis.Redis, collection: str = "default") -> list[str]:
@@ -60,9 +44,7 @@ def test_a_file_is_submitted_by_its_absolute_path(
     assert pending(connection) == [str(pictures / "b.jpg")]
 
 
-def test_a_named_file_may_have_any_suffix(
-    imagequeue: CommandLine, connection: redis.Redis, pictures: Path
-) -> None:
+def test_a_named_file_may_have_any_suffix(imagequeue: CommandLine, connection: redis.Redis, pictures: Path) -> None:
     imagequeue("submit", str(pictures / "notes.txt"))
     assert pending(connection) == [str(pictures / "notes.txt")]
 
@@ -84,9 +66,7 @@ def test_standard_input_has_a_reference_per_line(
 
 
 @pytest.mark.parametrize("reference", ["https://x/a.jpg", "file:///a.jpg", "s3://bucket/a.jpg", "data:,"])
-def test_a_reference_is_submitted_as_it_is(
-    imagequeue: CommandLine, connection: redis.Redis, reference: str
-) -> None:
+def test_a_reference_is_submitted_as_it_is(imagequeue: CommandLine, connection: redis.Redis, reference: str) -> None:
     imagequeue("submit", reference)
     assert pending(connection) == [reference]
 
@@ -179,17 +159,13 @@ def test_a_result_that_does_not_come_in_time_is_exit_code_1_after_those_that_cam
     assert "1 images have no result" in answer.stderr
 
 
-def test_results_of_a_collection_are_printed(
-    producer: Producer, imagequeue: CommandLine, settle: Settle
-) -> None:
+def test_results_of_a_collection_are_printed(producer: Producer, imagequeue: CommandLine, settle: Settle) -> None:
     producer.submit("/a.jpg", id="a")
     settle("a")
     assert "/pictures/a.jpg  tabby, tabby cat" in imagequeue("results").stdout
 
 
-def test_results_of_ids_are_printed_in_their_order(
-    producer: Producer, imagequeue: CommandLine, settle: Settle
-) -> None:
+def test_results_of_ids_are_printed_in_their_order(producer: Producer, imagequeue: CommandLine, settle: Settle) -> None:
     producer.submit_many([Image(id_, "/x") for id_ in "abc"])
     for id_ in "abc":
         settle(id_)
@@ -205,54 +181,6 @@ def test_an_id_without_result_is_named_and_exit_code_1(imagequeue: CommandLine) 
 def test_an_empty_collection_prints_nothing(imagequeue: CommandLine) -> None:
     answer = imagequeue("results")
     assert (answer.exit_code, answer.stdout) == (0, "")
-
-
-def test_status_counts_queues_and_collections(
-    producer: Producer, imagequeue: CommandLine, connection: redis.Redis, settle: Settle
-) -> None:
-    producer.submit_many([Image(id_, "/x") for id_ in "abc"])
-    settle("a")
-    settle("b", Status.ERROR)
-    connection.sadd(contract.PAUSED_KEY, "classify")
-    answer = json.loads(imagequeue("status", "--json").stdout)
-    assert answer["queues"][1] == {"name": "classify", "images": 1, "jobs": 1, "paused": True}
-    counts = {"accepted": 3, "pending": 1, "ok": 1, "error": 1}
-    assert answer["collections"] == [{"name": "default"} | counts]
-
-
-@pytest.mark.parametrize(
-    ("rate", "shown"), [("12.5 1795507687.1", 12.5), ("later: json", None), ("nan 1", None)]
-)
-def test_status_names_the_workers_that_are_alive(
-    imagequeue: CommandLine, connection: redis.Redis, rate: str, shown: float | None
-) -> None:
-    prefix = f"{contract.RQ_KEY_PREFIX}:worker:"
-    connection.sadd(
-        f"{contract.RQ_KEY_PREFIX}:workers",
-        f"{prefix}ours",
-        f"{prefix}other",
-        f"{prefix}dead",
-        f"{prefix}gone",
-    )
-    connection.hset(f"{prefix}ours", mapping={"queues": "classify-high,classify", "state": "busy"})
-    connection.hset(f"{prefix}other", mapping={"queues": "mail", "state": "busy"})
-    connection.hset(f"{prefix}dead", mapping={"queues": "classify", "state": "idle", "death": "2026-01-01"})
-    connection.hset(contract.RATES_KEY, "ours", rate)
-    answer = json.loads(imagequeue("status", "--json").stdout)
-    assert answer["workers"] == [{"name": "ours", "state": "busy", "images_per_second": shown}]
-    assert answer["images_per_second"] == (shown or 0)
-
-
-def test_status_never_unpickles(imagequeue: CommandLine, connection: redis.Redis) -> None:
-    bomb = b"cbuiltins\nexit\n(I99\ntR."
-    worker = f"{contract.RQ_KEY_PREFIX}:worker:w"
-    connection.sadd(f"{contract.RQ_KEY_PREFIX}:workers", worker)
-    connection.hset(worker, mapping={"queues": "classify", "state": "busy", "meta": bomb})
-    assert imagequeue("status").exit_code == 0
-
-
-def test_status_tells_when_nobody_works(imagequeue: CommandLine) -> None:
-    assert "no worker is alive" in imagequeue("status").stdout
 
 
 def test_redis_that_is_not_there_is_one_line_and_exit_code_2(imagequeue: CommandLine) -> None:

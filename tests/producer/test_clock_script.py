@@ -26,9 +26,7 @@ def test_a_date_is_pythons(connection: redis.Redis, unix_seconds: int, microseco
 
 
 def test_all_its_forms_are_one_instant_of_the_servers(connection: redis.Redis) -> None:
-    script = (
-        script_text("clock") + "\nreturn {tostring(milliseconds), string.format('%.6f', seconds), stamp, iso}"
-    )
+    script = script_text("clock") + "\nreturn {tostring(milliseconds), string.format('%.6f', seconds), stamp, iso}"
     before = connection.time()
     milliseconds, seconds, stamp, iso = (text.decode() for text in connection.eval(script, 0))
     after = connection.time()

@@ -30,9 +30,7 @@ READERS = [contract.decode_request, contract.decode_job, contract.decode_result]
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
 seconds = st.floats(min_value=0, max_value=1e12)
-images = st.lists(
-    st.builds(Image, id=texts, ref=texts), min_size=1, max_size=64, unique_by=lambda image: image.id
-)
+images = st.lists(st.builds(Image, id=texts, ref=texts), min_size=1, max_size=64, unique_by=lambda image: image.id)
 requests = st.builds(
     Request,
     images=images.map(tuple),
@@ -56,8 +54,7 @@ outcomes = st.builds(
         ),
         max_size=5,
     ).map(tuple),
-    error=st.none()
-    | st.builds(Failure, code=texts, message=st.text(st.characters(exclude_categories=["Cs"]))),
+    error=st.none() | st.builds(Failure, code=texts, message=st.text(st.characters(exclude_categories=["Cs"]))),
     model=st.none() | st.builds(Model, name=texts, sha256=texts),
     worker=texts,
     attempt=st.integers(0, 9),
@@ -65,11 +62,7 @@ outcomes = st.builds(
     seconds=st.builds(StageSeconds, queue=seconds, fetch=seconds, decode=seconds, infer=seconds),
 )
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=10,
 )
@@ -103,9 +96,7 @@ def test_what_is_no_message_is_a_contract_error(read, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize(
-    "data", [b"[" * 100_000, b'{"a":' * 100_000, b'["a",null,[],{"request":' + b"[" * 100_000]
-)
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b'["a",null,[],{"request":' + b"[" * 100_000])
 def test_bottomless_nesting_is_a_contract_error(read, data: bytes) -> None:
     with pytest.raises(ContractError):
         read(data)
@@ -164,9 +155,7 @@ def test_the_default_id_can_be_a_field_and_a_job_line(ref: str) -> None:
 
 
 def test_rqs_prefix_is_the_one_that_rq_uses(program_environment: dict[str, str]) -> None:
-    script = (
-        "import rq.defaults, imagequeue.contract as c; print(rq.defaults.RQ_KEY_PREFIX == c.RQ_KEY_PREFIX)"
-    )
+    script = "import rq.defaults, imagequeue.contract as c; print(rq.defaults.RQ_KEY_PREFIX == c.RQ_KEY_PREFIX)"
     for prefix in ({}, {"RQ_KEY_PREFIX": "{rq}"}):
         answer = subprocess.run(
             [sys.executable, "-c", script], env=program_environment | prefix, capture_output=True, check=True

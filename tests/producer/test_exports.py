@@ -22,9 +22,7 @@ def test_every_exported_name_is_described(name: str) -> None:
 
 def test_every_error_is_exported_and_drawn_in_the_tree() -> None:
     ours = {
-        name
-        for name, found in vars(errors).items()
-        if inspect.isclass(found) and found.__module__ == errors.__name__
+        name for name, found in vars(errors).items() if inspect.isclass(found) and found.__module__ == errors.__name__
     }
     assert ours <= set(imagequeue.__all__)
     assert all(name in (errors.__doc__ or "") for name in ours)

@@ -111,9 +111,7 @@ def test_waiting_goes_on_after_a_restart(server: EmbeddedRedis, client: redis.Re
         assert list(found[0]) == ["a"]
 
 
-def test_waiting_is_not_confused_by_a_server_that_begins_anew(
-    server: EmbeddedRedis, client: redis.Redis
-) -> None:
+def test_waiting_is_not_confused_by_a_server_that_begins_anew(server: EmbeddedRedis, client: redis.Redis) -> None:
     # Given a reader whose last entry is far ahead of what the server will write, as after a failover
     client.xadd("imagequeue:completed:default", {"id": "other", "status": "ok"}, id="99999999999999-0")
     with Producer(server.url) as producer:

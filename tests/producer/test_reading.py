@@ -64,9 +64,7 @@ def test_an_error_is_a_result(producer: Producer, settle: Settle) -> None:
     assert producer.wait(["a"])["a"].error == contract.Failure("not_found", "nothing is there")
 
 
-def test_images_of_others_do_not_end_the_wait(
-    producer: Producer, connection: redis.Redis, settle: Settle
-) -> None:
+def test_images_of_others_do_not_end_the_wait(producer: Producer, connection: redis.Redis, settle: Settle) -> None:
     submit(producer, "a", "b")
     waiter = Waiter(producer, connection, "a")
     settle("b")
@@ -181,9 +179,7 @@ def test_a_collection_without_results_is_empty(producer: Producer) -> None:
     assert list(producer.results()) == []
 
 
-def test_a_result_that_cannot_be_read_is_a_contract_error(
-    producer: Producer, connection: redis.Redis
-) -> None:
+def test_a_result_that_cannot_be_read_is_a_contract_error(producer: Producer, connection: redis.Redis) -> None:
     connection.hset(contract.results_key("default"), "a", "no result")
     with pytest.raises(ContractError):
         list(producer.results())

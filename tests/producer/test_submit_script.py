@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
-
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from producer_hand import Settle
-from rq.job import Job
-from rq.serializers import JSONSerializer
+from producer_hand import Settle, submit
 
 from imagequeue import contract
 from imagequeue.contract import Image, Status
 from imagequeue.orders import Order
-from imagequeue.scripts import script_text
-from imagequeue.submitting import arguments_of, keys_of
 
 QUEUE = "classify"
-ORDER = Order()
-NO_LIMIT = 10**9
-
-
-def submit(
-    client: redis.Redis,
-    images: Iterable[str | Image],
-    *,
-    job: str | None = None,
-    order: Order = ORDER,
-    limit: int = NO_LIMIT,
-) -> list:
-    """Call the script as the producer does; a string is an id and a reference."""
-    chunk = {image.id: image for image in (i if isinstance(i, Image) else Image(i, i) for i in images)}
-    job = job or contract.new_job_id()
-    script = client.register_script(script_text("submit"))
-    return script(keys=keys_of(chunk, job, order), args=[*arguments_of(chunk, job, order, limit), *chunk])
 
 
 def everything(client: redis.Redis) -> dict[bytes, object]:
@@ -219,57 +195,6 @@ def test_a_key_of_another_type_leaves_everything_as_it_was(connection: redis.Red
     assert everything(connection) == before
 
 
-def test_images_expire_by_the_servers_clock(connection: redis.Redis) -> None:
-    submit(connection, ["a"], job="iq-1", order=Order(expires_in=60.25))
-    submitted, expires = connection.hmget(contract.job_key("iq-1"), "submitted_at", "expires_at")
-    assert float(expires) - float(submitted) == pytest.approx(60.25, abs=1e-5)
-
-
-def test_images_without_expiry_have_no_such_field(connection: redis.Redis) -> None:
-    submit(connection, ["a"], job="iq-1")
-    assert not connection.hexists(contract.job_key("iq-1"), "expires_at")
-
-
-def test_times_are_the_servers(connection: redis.Redis) -> None:
-    before = connection.time()
-    submit(connection, ["a"], job="iq-1")
-    stamps = connection.hmget(contract.job_key("iq-1"), "submitted_at", "queued_at")
-    for stamp in stamps:
-        assert before <= tuple(map(int, stamp.split(b"."))) <= connection.time()
-
-
-def test_rq_can_read_the_job(connection: redis.Redis) -> None:
-    order = Order("holidays", model="v2", top_k=3)
-    submit(connection, [Image("ü", "/ü.jpg")], job="iq-1", order=order)
-    job = Job.fetch("iq-1", connection, serializer=JSONSerializer)
-    request = {
-        "version": 1,
-        "collection": "holidays",
-        "model": "v2",
-        "top_k": 3,
-        "expires_in": None,
-        "images": [{"id": "ü", "ref": "/ü.jpg"}],
-    }
-    assert (job.func_name, job.args, job.kwargs) == (contract.TASK, [], {"request": request})
-
-
-def test_rq_sees_a_queued_job_that_may_be_retried(connection: redis.Redis) -> None:
-    submit(connection, ["a", "b"], job="iq-1")
-    job = Job.fetch("iq-1", connection, serializer=JSONSerializer)
-    seen = (job.get_status(), job.origin, job.retries_left, job.timeout, job.result_ttl, job.failure_ttl)
-    assert seen == ("queued", QUEUE, 2, 3600, 60, 86400)
-    assert job.description == "classify 2 images of default"
-
-
-def test_rq_sees_when_the_job_was_created(connection: redis.Redis) -> None:
-    submit(connection, ["a"], job="iq-1")
-    job = Job.fetch("iq-1", connection, serializer=JSONSerializer)
-    submitted = float(connection.hget(contract.job_key("iq-1"), "submitted_at"))
-    assert isinstance(job.created_at, datetime)
-    assert job.created_at == job.enqueued_at
-    assert job.created_at.timestamp() == pytest.approx(submitted, abs=1e-6)
-
-
 def test_a_leftover_of_the_same_job_id_does_not_shine_through(connection: redis.Redis) -> None:
     connection.hset(contract.job_key("iq-1"), mapping={"expires_at": "1", "status": "finished"})
     submit(connection, ["a"], job="iq-1")
@@ -278,9 +203,7 @@ def test_a_leftover_of_the_same_job_id_does_not_shine_through(connection: redis.
 
 steps = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("submit"), st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
-        ),
+        st.tuples(st.just("submit"), st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)),
         st.tuples(st.just("settle"), st.sampled_from(Status)),
         st.tuples(st.just("resend"), st.none()),
     ),

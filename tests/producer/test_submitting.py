@@ -29,9 +29,7 @@ def test_a_string_is_sent_as_it_is(producer: Producer, connection: redis.Redis) 
     assert requests(connection)[0].images[0].ref == "relative/cat.jpg"
 
 
-def test_a_path_becomes_absolute(
-    producer: Producer, connection: redis.Redis, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_path_becomes_absolute(producer: Producer, connection: redis.Redis, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     producer.submit(Path("cat.jpg"))
     assert requests(connection)[0].images[0].ref == str(tmp_path / "cat.jpg")
@@ -68,9 +66,7 @@ def test_a_known_image_is_not_accepted_again(producer: Producer) -> None:
 
 def test_a_request_carries_what_was_asked_for(producer: Producer, connection: redis.Redis) -> None:
     producer.submit("/a", id="a", collection="c", model="m", top_k=7, expires_in=1.5, priority="high")
-    expected = contract.Request(
-        images=(Image("a", "/a"),), collection="c", model="m", top_k=7, expires_in=1.5
-    )
+    expected = contract.Request(images=(Image("a", "/a"),), collection="c", model="m", top_k=7, expires_in=1.5)
     assert requests(connection, "classify-high") == [expected]
 
 
@@ -102,12 +98,15 @@ def test_many_are_counted_and_named_in_order(producer: Producer) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 64])
-def test_an_image_named_twice_is_accepted_once(
-    producer: Producer, connection: redis.Redis, chunk: int
-) -> None:
+def test_an_image_named_twice_is_accepted_once(producer: Producer, connection: redis.Redis, chunk: int) -> None:
     submission = producer.submit_many(["/a", "/b", "/a", "/a"], chunk=chunk)
     assert (len(submission.ids), submission.accepted, submission.known) == (2, 2, 2)
     assert producer.progress().accepted == 2
+
+
+def test_of_two_references_under_one_id_the_first_counts(producer: Producer, connection: redis.Redis) -> None:
+    producer.submit_many([Image("a", "/first"), Image("a", "/second")])
+    assert requests(connection)[0].images == (Image("a", "/first"),)
 
 
 def test_no_images_are_no_job(producer: Producer, connection: redis.Redis) -> None:

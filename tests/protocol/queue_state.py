@@ -160,8 +160,7 @@ def check_collection(connection: redis.Redis, collection: str) -> None:
     assert totals.get("accepted", 0) == len(waits) + totals.get("ok", 0) + totals.get("error", 0)
     assert not waits & done.keys(), "an image is pending and has a result"
     completions = Counter(
-        (entry[b"id"].decode(), id_.decode())
-        for id_, entry in connection.xrange(contract.completed_key(collection))
+        (entry[b"id"].decode(), id_.decode()) for id_, entry in connection.xrange(contract.completed_key(collection))
     )
     assert Counter((id_, result.entry) for id_, result in done.items()) == completions
     assert len(done) == totals.get("ok", 0) + totals.get("error", 0)

@@ -30,9 +30,7 @@ def test_leased_images_are_counted(producer: Producer, worker: Protocol, connect
     assert (found.images_waiting, found.images_leased, found.images) == (5, 4, 1)
 
 
-def test_finished_images_are_not_counted(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_finished_images_are_not_counted(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, *"abc", chunk=1)
     worker.finish([answer(job) for job in worker.take(2).jobs])
     found = backlog(connection)
@@ -52,9 +50,7 @@ def test_the_oldest_job_that_waits_is_told(producer: Producer, connection: redis
     assert f"{oldest:.6f}" == field(connection, job_of(connection, "a"), "submitted_at")
 
 
-def test_a_leased_job_may_be_the_oldest(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_leased_job_may_be_the_oldest(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a", "b", chunk=1)
     worker.take(1)
     oldest = backlog(connection).oldest_submitted_at

@@ -49,9 +49,7 @@ def test_finished_images_have_results(producer: Producer, worker: Protocol, conn
     assert {id_: result.status for id_, result in results(connection).items()} == {"a": "ok", "b": "ok"}
 
 
-def test_finished_images_are_not_pending(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_finished_images_are_not_pending(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a", "b")
     worker.finish([answer(job) for job in worker.take(64).jobs])
     assert pending(connection) == set()
@@ -63,9 +61,7 @@ def test_every_image_is_told_published(producer: Producer, worker: Protocol) -> 
     assert reply == Finished(Finished.DONE, (True, True))
 
 
-def test_errors_and_successes_are_counted_apart(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_errors_and_successes_are_counted_apart(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a", "b", "c")
     (job,) = worker.take(64).jobs
     worker.finish([FinishedJob(job, [ok(job, "a"), error(job, "b"), ok(job, "c")], job.request())])
@@ -73,9 +69,7 @@ def test_errors_and_successes_are_counted_apart(
     assert totals == {b"accepted": b"3", b"ok": b"2", b"error": b"1"}
 
 
-def test_a_result_names_its_job_and_attempt(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_result_names_its_job_and_attempt(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     worker.finish([answer(job)])
@@ -83,9 +77,7 @@ def test_a_result_names_its_job_and_attempt(
     assert (result.job, result.attempt, result.ref) == (job.lease.job, 1, ref_of("a"))
 
 
-def test_a_result_is_stamped_with_redis_time(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_result_is_stamped_with_redis_time(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     worker.finish([answer(job)])
@@ -108,9 +100,7 @@ def test_jobs_of_several_collections_are_finished_together(
     assert [list(results(connection, name)) for name in ("one", "two")] == [["a"], ["a"]]
 
 
-def test_a_job_without_images_is_closed(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_job_without_images_is_closed(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     connection.hset(contract.job_key("foreign"), mapping={"status": "queued", "data": "[]"})
     connection.rpush(contract.queue_key(QUEUE), "foreign")
     worker.finish([answer_failed(job) for job in worker.take(64).jobs])
@@ -244,9 +234,7 @@ def test_an_error_that_was_wished_for_leaves_none(
     assert not connection.exists(contract.dead_key(COLLECTION))
 
 
-def test_a_success_leaves_no_dead_letter(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_success_leaves_no_dead_letter(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     worker.finish([answer(job) for job in worker.take(64).jobs])
     assert not connection.exists(contract.dead_key(COLLECTION))
@@ -381,9 +369,7 @@ def test_a_job_with_dependents_is_told(awaited: FinishedJob, worker: Protocol) -
     assert worker.finish([awaited]) == [Finished(Finished.HAS_DEPENDENTS, (True,))]
 
 
-def test_its_images_are_published_at_once(
-    awaited: FinishedJob, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_its_images_are_published_at_once(awaited: FinishedJob, worker: Protocol, connection: redis.Redis) -> None:
     worker.finish([awaited])
     assert list(results(connection)) == ["a"]
 
@@ -455,9 +441,7 @@ def test_a_key_of_another_type_leaves_every_job_leased_and_pending(
         assert everything(connection) == before
 
 
-@pytest.mark.parametrize(
-    ("key", "name"), [(contract.totals_key(COLLECTION), "ok"), (contract.WAITING_KEY, QUEUE)]
-)
+@pytest.mark.parametrize(("key", "name"), [(contract.totals_key(COLLECTION), "ok"), (contract.WAITING_KEY, QUEUE)])
 def test_a_count_that_is_no_number_leaves_every_job_leased_and_pending(
     producer: Producer, worker: Protocol, connection: redis.Redis, key: str, name: str
 ) -> None:
@@ -484,9 +468,7 @@ def test_its_neighbours_are_finished_when_it_is_sent_alone(
 # --- what RQ sees -------------------------------------------------------------------------------------------
 
 
-def test_a_failed_jobs_reason_is_readable(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_failed_jobs_reason_is_readable(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     worker.finish([answer_failed(job, "malformed_request: ünreadable")])

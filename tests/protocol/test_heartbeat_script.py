@@ -113,9 +113,7 @@ def test_a_finished_job_is_no_held_lease(producer: Producer, worker: Protocol) -
     assert beat(worker, job.lease)[1] == [job.lease]
 
 
-def test_a_renewed_lease_is_not_reclaimed(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_renewed_lease_is_not_reclaimed(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     end_leases(connection, job.lease)

@@ -93,9 +93,7 @@ def test_a_lost_lease_does_not_keep_the_others(
     assert ids_of(other.take(64).jobs) == [["a"], ["c"]]
 
 
-def test_putting_back_twice_puts_back_once(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_putting_back_twice_puts_back_once(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     worker.put_back([job.lease])

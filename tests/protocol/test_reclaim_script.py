@@ -65,9 +65,7 @@ def test_a_lease_that_ends_now_is_reclaimed_before_rq_would(
     assert reclaim(worker) == [(QUEUE, job.lease.job, "requeued")]
 
 
-def test_a_job_returns_to_the_front_of_its_queue(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_job_returns_to_the_front_of_its_queue(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, *"abc", chunk=1)
     before = queued(connection)
     take_and_lose(worker, connection, images=1)
@@ -113,9 +111,7 @@ def test_a_job_is_reclaimed_once(
     assert [len(reclaim(worker)), len(reclaim(other))] == [1, 0]
 
 
-def test_jobs_of_all_queues_are_reclaimed(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_jobs_of_all_queues_are_reclaimed(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     for priority in ("high", "normal", "low"):
         submit(producer, priority, priority=priority)
         take_and_lose(worker, connection)
@@ -139,9 +135,7 @@ def test_a_job_that_is_not_started_any_more_is_dropped(
     assert reclaim(worker) == [(QUEUE, lease.job, "dropped")]
 
 
-def test_an_entry_without_a_job_is_dropped(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_an_entry_without_a_job_is_dropped(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     connection.zadd(f"{RQ}:wip:{QUEUE}", {"gone:iq1n1": 1.0})
     reclaim(worker)
     assert connection.zcard(f"{RQ}:wip:{QUEUE}") == 0
@@ -255,9 +249,7 @@ def test_the_job_is_failed_in_rq(producer: Producer, worker: Protocol, connectio
     assert (job.get_status(), seen.exc_string) == ("failed", "worker_lost")
 
 
-def test_the_job_is_in_rqs_failed_registry(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_the_job_is_in_rqs_failed_registry(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     lease = lose_for_good(producer, worker, connection)
     assert connection.zscore(f"{RQ}:failed:{QUEUE}", lease.job) is not None
 
@@ -303,17 +295,13 @@ def run_by_rq(connection: redis.Redis, job: str, ended: float = 1.0) -> None:
     connection.zadd(f"{RQ}:wip:{QUEUE}", {f"{job}:0123abc": ended})
 
 
-def test_rqs_own_executions_are_left_to_rq(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_rqs_own_executions_are_left_to_rq(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     run_by_rq(connection, "stock")
     before = everything(connection)
     assert (reclaim(worker), everything(connection)) == ([], before)
 
 
-def test_rqs_own_executions_do_not_hide_ours(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_rqs_own_executions_do_not_hide_ours(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     for number in range(150):
         run_by_rq(connection, f"stock-{number}", ended=0.5)
     submit(producer, "a")
@@ -321,9 +309,7 @@ def test_rqs_own_executions_do_not_hide_ours(
     assert reclaim(worker) == [(QUEUE, lease.job, "requeued")]
 
 
-def test_rqs_cleanup_does_not_hurt_a_live_lease(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_rqs_cleanup_does_not_hurt_a_live_lease(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     before = everything(connection)

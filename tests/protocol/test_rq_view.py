@@ -1,16 +1,18 @@
-"""What RQ and its tools see: jobs that we hold, and jobs that we have finished, as a stock worker leaves them."""
+"""What RQ and its tools see: jobs that we hold, and jobs that end as a stock worker would leave them."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 from queue_state import LEASE_SECONDS, QUEUE, RESULT_TTL, RQ, answer, answer_failed, job_of, queued, submit
 from rq import Queue, SimpleWorker, Worker
-from rq.job import Job
+from rq.job import Dependency, Job
 from rq.registry import (
     BaseRegistry,
     CanceledJobRegistry,
@@ -24,7 +26,11 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
 from imagequeue import Producer, contract
+from imagequeue_worker.batch_worker import BatchWorker
+from imagequeue_worker.metrics import Metrics
+from imagequeue_worker.nets import LoadedNet, Nets
 from imagequeue_worker.protocol import Protocol
+from imagequeue_worker.settings import Settings
 
 REGISTRIES: list[type[BaseRegistry]] = [
     CanceledJobRegistry,
@@ -50,7 +56,7 @@ def registries_of(connection: redis.Redis, job: str) -> list[str]:
     return found
 
 
-# --- jobs that wait or are held ---
+# --- jobs that wait or are held -----------------------------------------------------------------------------
 
 
 def test_a_job_that_waits_can_be_fetched(producer: Producer, connection: redis.Redis) -> None:
@@ -59,9 +65,7 @@ def test_a_job_that_waits_can_be_fetched(producer: Producer, connection: redis.R
     assert (job.get_status(), job.func_name, job.origin) == ("queued", contract.TASK, QUEUE)
 
 
-def test_a_job_that_was_put_back_can_be_fetched(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_job_that_was_put_back_can_be_fetched(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     worker.put_back([job.lease])
@@ -69,9 +73,7 @@ def test_a_job_that_was_put_back_can_be_fetched(
     assert (seen.get_status(), seen.started_at, seen.worker_name or None) == ("queued", None, None)
 
 
-def test_a_held_job_can_be_fetched(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_held_job_can_be_fetched(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     (job,) = worker.take(64).jobs
     seen = fetch(connection, job.lease.job)
@@ -79,9 +81,7 @@ def test_a_held_job_can_be_fetched(
     assert seen.started_at is not None
 
 
-def test_the_queue_counts_what_waits(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_the_queue_counts_what_waits(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, *"abc", chunk=1)
     worker.take(1)
     assert Queue(QUEUE, connection=connection, serializer=JSONSerializer).count == 2
@@ -94,9 +94,7 @@ def test_rq_lists_our_queues(producer: Producer, connection: redis.Redis) -> Non
     assert names == {"classify", "classify-low"}
 
 
-def test_held_jobs_are_started_in_rq(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_held_jobs_are_started_in_rq(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, *"abc", chunk=1)
     jobs = {job.lease.job for job in worker.take(64).jobs}
     registry = StartedJobRegistry(QUEUE, connection=connection, serializer=JSONSerializer)
@@ -149,7 +147,7 @@ def test_a_job_that_rq_cancels_leaves_its_queue(producer: Producer, connection: 
     assert queued(connection) == []
 
 
-# --- as a stock worker leaves it ---
+# --- as a stock worker leaves it ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -159,9 +157,6 @@ def signal_handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-Run = Callable[[redis.Redis, Producer, str, dict[str, Any]], str]
 
 
 def prepare(connection: redis.Redis, producer: Producer, function: str, fields: dict[str, Any]) -> str:
@@ -199,9 +194,7 @@ def seen_by_rq(connection: redis.Redis, job: str) -> dict[str, Any]:
     keys = {key.decode().replace(job, "<job>") for key in connection.scan_iter() if job.encode() in key}
     seen: dict[str, Any] = {"keys": keys, "registries": registries_of(connection, job)}
     seen["executions"] = connection.exists(f"{RQ}:worker:w1:executions", f"{RQ}:wip:{QUEUE}")
-    (counts,) = [
-        connection.hmget(key, "successful_job_count", "failed_job_count") for key in [f"{RQ}:worker:w1"]
-    ]
+    (counts,) = [connection.hmget(key, "successful_job_count", "failed_job_count") for key in [f"{RQ}:worker:w1"]]
     seen["counts"] = [int(count or 0) for count in counts]
     if not connection.exists(contract.job_key(job)):
         return seen
@@ -218,13 +211,17 @@ def seen_by_rq(connection: redis.Redis, job: str) -> dict[str, Any]:
         "value": fetched.return_value(),
         "has reason": bool(result.exc_string),
         "result's worker": result.worker_name,
-        "result's times": (result.execution_started_at <= result.execution_ended_at, bool(result.execution_id)),
+        "result's times": (
+            result.execution_started_at <= result.execution_ended_at,
+            bool(result.execution_id),
+        ),
         "lives": [round_ttl(connection.ttl(key)) for key in (fetched.key, f"{RQ}:results:{job}")],
     }
     for registry in registries_of(connection, job):
         key = {"FinishedJobRegistry": "finished", "FailedJobRegistry": "failed"}[registry]
         score = connection.zscore(f"{RQ}:{key}:{QUEUE}", job)
-        seen["registered until"] = score if score == float("inf") else round_ttl(score - connection.time()[0])
+        left = score - connection.time()[0]
+        seen["registered for"] = left if left == float("inf") else round_ttl(left)
     return seen
 
 
@@ -257,39 +254,34 @@ def test_a_finished_job_is_as_a_stock_worker_leaves_it(
     assert seen_by_rq(connection, run_ours(connection, producer, function, fields)) == stock
 
 
-# --- dependents of jobs that fail ---
+# --- dependents of jobs that fail ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("function", "queued_after"), [("stock_task.classify", 1), ("stock_task.fail", 0)])
-@pytest.mark.parametrize("run", [run_stock, run_ours], ids=["stock", "ours"])
-def test_dependents_are_queued_after_a_success_only(
+def run_batch_worker(connection: redis.Redis) -> None:
+    """The real worker until the queue is empty; its net is never asked, since no job's request can be read."""
+    net = SimpleNamespace(engine="none")
+    loaded = LoadedNet(contract.Model("none", "0" * 64), net, None)  # type: ignore[arg-type]
+    worker = BatchWorker([QUEUE], name="w1", connection=connection)
+    worker.nets, worker.metrics, worker.settings = Nets([loaded]), Metrics(CollectorRegistry()), Settings()
+    worker.work(burst=True)
+
+
+def run_stock_worker(connection: redis.Redis) -> None:
+    SimpleWorker([QUEUE], name="w1", connection=connection, serializer=JSONSerializer).work(burst=True)
+
+
+@pytest.mark.parametrize("run", [run_stock_worker, run_batch_worker])
+@pytest.mark.parametrize(("allow_failure", "queued_after"), [(False, 0), (True, 1)])
+def test_dependents_of_a_failed_job_are_queued_only_if_they_allow_it(
     connection: redis.Redis,
     producer: Producer,
     signal_handlers: None,
-    run: Run,
-    function: str,
+    run: Callable[[redis.Redis], None],
+    allow_failure: bool,
     queued_after: int,
 ) -> None:
-    waiting = Queue("other", connection=connection, serializer=JSONSerializer)
-    if run is run_stock:
-        job = prepare(connection, producer, function, {})
-        waiting.enqueue("stock_task.classify", depends_on=fetch(connection, job))
-        SimpleWorker([QUEUE], name="w1", connection=connection, serializer=JSONSerializer).work(burst=True)
-    else:
-        job = prepare(connection, producer, contract.TASK, {})
-        waiting.enqueue("stock_task.classify", depends_on=fetch(connection, job))
-        finish_with_dependents(connection, failed=function == "stock_task.fail")
-    assert waiting.count == queued_after
-
-
-def finish_with_dependents(connection: redis.Redis, *, failed: bool) -> None:
-    """Finish as the worker's loop does: publish, let RQ queue the dependents, close."""
-    worker = Protocol(connection, "w1", [QUEUE], lease_seconds=LEASE_SECONDS, result_ttl=RESULT_TTL)
-    (taken,) = worker.take(64).jobs
-    answered = answer_failed(taken) if failed else answer(taken)
-    (reply,) = worker.finish([answered])
-    assert reply.code == reply.HAS_DEPENDENTS
-    keeper = BatchWorker([QUEUE], connection=connection)
-    keeper._queue_dependents(answered)
-    answered.dependents_queued = True
-    worker.finish([answered])
+    job = prepare(connection, producer, "stock_task.fail", {})
+    others = Queue("other", connection=connection, serializer=JSONSerializer)
+    others.enqueue("stock_task.classify", depends_on=Dependency(job, allow_failure=allow_failure))
+    run(connection)
+    assert (fetch(connection, job).get_status(), others.count) == ("failed", queued_after)

@@ -37,9 +37,7 @@ def test_owned_images_are_published(job: TakenJob, other: Protocol, connection: 
     assert (set(results(connection)), pending(connection)) == ({"a", "b"}, set())
 
 
-def test_no_lease_is_asked_for(
-    job: TakenJob, worker: Protocol, other: Protocol, connection: redis.Redis
-) -> None:
+def test_no_lease_is_asked_for(job: TakenJob, worker: Protocol, other: Protocol, connection: redis.Redis) -> None:
     worker.put_back([job.lease])
     assert settle(other, job) == [True, True]
 
@@ -50,9 +48,7 @@ def test_settling_twice_gives_one_result(job: TakenJob, other: Protocol, connect
     assert (settle(other, job), everything(connection)) == ([False, False], before)
 
 
-def test_an_image_twice_in_one_call_gives_one_result(
-    job: TakenJob, other: Protocol, connection: redis.Redis
-) -> None:
+def test_an_image_twice_in_one_call_gives_one_result(job: TakenJob, other: Protocol, connection: redis.Redis) -> None:
     assert settle(other, job, rows(job)[:4] * 2) == [True, False]
     check_invariants(connection)
 
@@ -62,9 +58,7 @@ def test_a_part_of_a_job_may_be_settled(job: TakenJob, other: Protocol, connecti
     assert (set(results(connection)), pending(connection)) == ({"b"}, {"a"})
 
 
-def test_images_of_another_owner_are_left_alone(
-    job: TakenJob, other: Protocol, connection: redis.Redis
-) -> None:
+def test_images_of_another_owner_are_left_alone(job: TakenJob, other: Protocol, connection: redis.Redis) -> None:
     connection.hset(contract.pending_key(COLLECTION), "a", f"{QUEUE}|iq-other")
     assert (settle(other, job), pending(connection)) == ([False, True], {"a"})
 

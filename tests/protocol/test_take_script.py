@@ -63,16 +63,12 @@ def test_one_job_is_taken_however_large_it_is(producer: Producer, worker: Protoc
 
 
 @pytest.mark.parametrize(("wanted", "jobs"), [(3, 1), (4, 2), (5, 2), (6, 3), (64, 3)])
-def test_a_take_does_not_exceed_the_images_wanted(
-    producer: Producer, worker: Protocol, wanted: int, jobs: int
-) -> None:
+def test_a_take_does_not_exceed_the_images_wanted(producer: Producer, worker: Protocol, wanted: int, jobs: int) -> None:
     submit(producer, *"abcdef", chunk=2)
     assert len(worker.take(wanted).jobs) == jobs
 
 
-def test_later_jobs_stay_in_their_order(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_later_jobs_stay_in_their_order(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, *"abcd", chunk=1)
     before = queued(connection)
     worker.take(2)
@@ -144,9 +140,7 @@ def test_a_lease_lasts_for_the_lease_and_rqs_grace(
     assert lease_score(connection, job.lease) == pytest.approx(job.taken_at + LEASE_SECONDS + 60, abs=0.001)
 
 
-def test_redis_tells_which_leases_a_worker_holds(
-    producer: Producer, worker: Protocol, other: Protocol
-) -> None:
+def test_redis_tells_which_leases_a_worker_holds(producer: Producer, worker: Protocol, other: Protocol) -> None:
     submit(producer, *"abc", chunk=1)
     leases = [job.lease for job in worker.take(2).jobs]
     other.take(1)
@@ -189,9 +183,7 @@ def test_ids_that_were_known_belong_to_the_earlier_job(producer: Producer, worke
     assert ids_of(worker.take(64).jobs) == [["a", "b"], ["c"]]
 
 
-def test_a_job_that_owns_nothing_any_more_is_there_to_be_finished(
-    producer: Producer, worker: Protocol
-) -> None:
+def test_a_job_that_owns_nothing_any_more_is_there_to_be_finished(producer: Producer, worker: Protocol) -> None:
     submit(producer, "a")
     job = worker.take(64).jobs[0]
     worker.settle(QUEUE, job.lease.job, COLLECTION, rows(job))
@@ -200,9 +192,7 @@ def test_a_job_that_owns_nothing_any_more_is_there_to_be_finished(
     assert [(job.ids, worker.finish([answer(job)])[0].code) for job in again] == [((), "1")]
 
 
-def test_a_foreign_job_comes_without_images(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_foreign_job_comes_without_images(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     connection.hset(contract.job_key("foreign"), mapping={"status": "queued", "data": '["os.system"]'})
     connection.rpush(contract.queue_key(QUEUE), "foreign")
     (job,) = worker.take(64).jobs
@@ -222,18 +212,14 @@ def test_a_doubled_id_is_taken_once(producer: Producer, worker: Protocol, connec
     assert ids_of(worker.take(64).jobs) == [["a"]]
 
 
-def test_a_doubled_id_is_removed_from_the_list(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_doubled_id_is_removed_from_the_list(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     put_in_front(connection, job_of(connection, "a"))
     worker.take(64)
     assert queued(connection) == []
 
 
-def test_a_double_that_is_met_later_is_removed(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_double_that_is_met_later_is_removed(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     connection.rpush(contract.queue_key(QUEUE), job_of(connection, "a"))
     worker.take(1)
@@ -299,9 +285,7 @@ def test_a_paused_queue_is_left_alone(producer: Producer, worker: Protocol, conn
     assert (worker.take(64).jobs, everything(connection)) == ([], before)
 
 
-def test_a_paused_queue_does_not_hold_the_others(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_paused_queue_does_not_hold_the_others(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "high", priority="high")
     submit(producer, "normal")
     connection.sadd(contract.PAUSED_KEY, "classify-high")
@@ -329,9 +313,7 @@ def test_empty_and_open_queues_are_there_to_be_watched(
     assert worker.take(64).watch == ["classify-high", "classify"]
 
 
-def test_nothing_is_watched_while_suspended(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_nothing_is_watched_while_suspended(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     suspend(connection)
     assert worker.take(64).watch == []
 
@@ -348,26 +330,20 @@ def schedule(connection: redis.Redis, id_: str, at: float) -> str:
     return job
 
 
-def test_a_scheduled_job_that_is_due_is_taken(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_scheduled_job_that_is_due_is_taken(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     schedule(connection, "a", at=1.0)
     assert ids_of(worker.take(64).jobs) == [["a"]]
 
 
-def test_a_due_entry_leaves_the_schedule(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_due_entry_leaves_the_schedule(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     schedule(connection, "a", at=1.0)
     worker.take(64)
     assert connection.zcard(f"{RQ}:scheduled:{QUEUE}") == 0
 
 
-def test_a_scheduled_job_that_is_not_due_stays(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_a_scheduled_job_that_is_not_due_stays(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     job = schedule(connection, "a", at=connection.time()[0] + 3600)
     worker.take(64)
@@ -411,9 +387,7 @@ def test_expired_images_end_as_expired(producer: Producer, worker: Protocol, con
     assert [code_of(connection, id_) for id_ in "ab"] == ["expired", "expired"]
 
 
-def test_an_expired_result_has_the_reference(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_an_expired_result_has_the_reference(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     producer.submit('/päth/"quoted"\\back.jpg', id="a")
     expire(connection, "a")
     worker.take(64)
@@ -426,9 +400,7 @@ def test_expired_images_are_no_work(producer: Producer, worker: Protocol, connec
     assert ids_of(worker.take(64).jobs) == [[]]
 
 
-def test_an_expired_job_can_be_finished(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_an_expired_job_can_be_finished(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     expire(connection, "a")
     (job,) = worker.take(64).jobs
@@ -447,9 +419,7 @@ def test_only_images_that_a_job_still_owns_expire_with_it(
     assert [code_of(connection, id_) for id_ in "ab"] == [None, "expired"]
 
 
-def test_an_expired_image_is_no_dead_letter(
-    producer: Producer, worker: Protocol, connection: redis.Redis
-) -> None:
+def test_an_expired_image_is_no_dead_letter(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     submit(producer, "a")
     expire(connection, "a")
     worker.take(64)
@@ -569,9 +539,7 @@ def test_a_job_with_thousands_of_ids_does_not_keep_the_neighbours_from_their_wor
     producer: Producer, worker: Protocol, connection: redis.Redis
 ) -> None:
     ids = "\n".join(f"id-{n}" for n in range(9000))
-    connection.hset(
-        contract.job_key("odd"), mapping={"status": "queued", "collection": COLLECTION, "ids": ids}
-    )
+    connection.hset(contract.job_key("odd"), mapping={"status": "queued", "collection": COLLECTION, "ids": ids})
     put_in_front(connection, "odd")
     submit(producer, "a")
     assert ["a"] in ids_of(worker.take(64).jobs)

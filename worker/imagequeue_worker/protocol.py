@@ -114,8 +114,8 @@ class Protocol:
     ) -> tuple[bool, list[Lease]]:
         """Renew leases; return whether RQ knows this worker, and the leases that are lost."""
         measured = "" if rate is None else f"{rate:.3f}"
-        arguments = [KEY_PREFIX, RQ_KEY_PREFIX, self._worker, self._lease_seconds, worker_ttl, measured]
-        reply = self._scripts["heartbeat"]([self._worker_key(), RATES_KEY], [*arguments, *_flat(leases)])
+        own: list[Cell] = [KEY_PREFIX, RQ_KEY_PREFIX, self._worker, self._lease_seconds, worker_ttl, measured]
+        reply = self._scripts["heartbeat"]([self._worker_key(), RATES_KEY], [*own, *_flat(leases)])
         return reply[0] == b"1", [leases[int(number) - 1] for number in reply[1:]]
 
     def put_back(self, leases: Sequence[Lease]) -> int:

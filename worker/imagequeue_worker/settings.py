@@ -16,6 +16,7 @@ from imagequeue_worker.errors import SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+CACHE_VARIABLE = "IMAGEQUEUE_CACHE"
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.images.spec import ZOO, Preprocessing
 from imagequeue_worker.labels import label_of
+from imagequeue_worker.settings import CACHE_VARIABLE
 
 NET_FILES: Final = ("init_net.pb", "predict_net.pb")
 
@@ -80,7 +81,9 @@ def describe(folder: Path) -> NetDescription:
 
 
 def default_cache() -> Path:
-    """Where fetched nets are kept: `imagequeue` in the user's cache folder (XDG_CACHE_HOME)."""
+    """Where fetched nets are kept: IMAGEQUEUE_CACHE, else `imagequeue` in the user's cache folder (XDG_CACHE_HOME)."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
     import platformdirs
 
     return platformdirs.user_cache_path("imagequeue")

@@ -17,8 +17,9 @@ from .rows import fill_rows
 class Convolution(Operator):
     """Checks and sizes; a subclass sums.
 
-    Inputs: X uint8 [N, H, W, C]; W uint8 [M, kernel_h, kernel_w, C / group]; B int32 [M]. Output: uint8 [N,
-        H', W', M].
+    Inputs: X uint8 [N, H, W, C]; W uint8 [M, kernel_h, kernel_w, C / group]; B int32 [M].
+
+    Output: uint8 [N, H', W', M].
     """
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:

@@ -13,8 +13,9 @@ from .base import Scratch, relu_minimum
 # Floating point sums of integers are exact in any order as long as no partial sum can reach this.
 EXACT_FLOAT32 = 1 << 24
 
-# Elements of a block of accumulators; fewer calls weigh more than the cache. The zoo's MobileNetV2 on one core with
-# 1 MB of second-level cache: 2^15 takes 51 ms per image, 2^16 41, 2^17 36, 2^18 to 2^20 35 (tests/benchmarks/net.py).
+# Elements of a block of accumulators; fewer calls weigh more than the cache. On one core with 1 MB of it an
+# image of the zoo's MobileNetV2 takes 51 ms with 2^15, 41 with 2^16, 36 with 2^17, 35 with 2^18 to 2^20
+# (tests/benchmarks/net.py).
 BLOCK = 1 << 18
 
 

@@ -7,8 +7,8 @@ def fill_rows(buffer: Array, image: Array, first: int, left: int, zero_point: in
     """Fill the buffer with padded rows of an image.
 
     Args:
-        buffer: [phases, rows, columns, C], written; padded column j lies in phase j % phases at j // phases, so
-            that with phases = stride the columns under one tap of a kernel lie side by side.
+        buffer: [phases, rows, columns, C], written; padded column j lies in phase j % phases at j // phases.
+            With phases = stride the columns under one tap of a kernel lie side by side.
         image: uint8 [H, W, C].
         first: The buffer's first row as a row of the image; may lie in the padding.
         left: Columns of padding.
