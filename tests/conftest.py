@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from imagequeue_worker.blas import limit_blas_threads
+
+limit_blas_threads()  # as in worker processes, before numpy is imported
+
 pytest_plugins = ["redis_server"]
 
 
@@ -56,6 +60,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if compared:
         terminalreporter.section("golden data")
         for kind in sorted(compared):
-            terminalreporter.write_line(
-                f"{kind:24} {compared[kind]:>12,} compared {differing[kind]:>6,} differing"
-            )
+            terminalreporter.write_line(f"{kind:24} {compared[kind]:>12,} compared {differing[kind]:>6,} differing")
+    if accuracy:
+        terminalreporter.write_line(accuracy)

@@ -49,9 +49,7 @@ def write_synthetic_net(
     x = builder.conv(x, _channels(32, width), kernel=3, stride=2, relu=True)
     for expansion, channels, repetitions, first_stride in BLOCKS:
         for repetition in range(repetitions):
-            x = builder.block(
-                x, expansion, _channels(channels, width), first_stride if repetition == 0 else 1
-            )
+            x = builder.block(x, expansion, _channels(channels, width), first_stride if repetition == 0 else 1)
     x = builder.conv(x, _channels(1280, width), relu=True)
     x = builder.pool(x)
     x = builder.classify(x, classes)
@@ -141,9 +139,7 @@ class _Builder:
         """Fill weights and a bias that give each class the mean 0 and the deviation 3 over the pictures."""
         blob = self._quantized(x)
         features = blob.data.reshape(len(blob.data), -1).astype(np.int64) - blob.zero_point
-        weights = np.clip(np.rint(self.rng.normal(128, 35, (classes, features.shape[1]))), 0, 255).astype(
-            np.uint8
-        )
+        weights = np.clip(np.rint(self.rng.normal(128, 35, (classes, features.shape[1]))), 0, 255).astype(np.uint8)
         products = features @ (weights.astype(np.int64) - 128).T
         bias = -np.rint(products.mean(axis=0)).astype(np.int32)
         scale = float(np.float32(3 / max(1.0, products.std(axis=0).mean()) / blob.scale))
@@ -182,9 +178,7 @@ class _Builder:
         spread = np.sqrt(np.prod(shape[1:])) * 35 * 40
         bias = np.rint(self.rng.normal(0, 0.4 * spread, shape[0])).astype(np.int32)
         scale = float(np.float32(self.rng.uniform(0.003, 0.012)))
-        w = self._fill(
-            "Int8GivenTensorFill", weights, scale, zero_point, Argument("values", s=weights.tobytes())
-        )
+        w = self._fill("Int8GivenTensorFill", weights, scale, zero_point, Argument("values", s=weights.tobytes()))
         return w, self._bias(bias, x, scale)
 
     def _bias(self, bias: Array, x: str, scale: float) -> str:
@@ -204,9 +198,7 @@ class _Builder:
         self.blobs[name] = QTensor(data, scale, zero_point)
         return name
 
-    def _calibrated(
-        self, op_type: str, inputs: tuple[str, str, str], args: dict[str, object], *, relu: bool
-    ) -> str:
+    def _calibrated(self, op_type: str, inputs: tuple[str, str, str], args: dict[str, object], *, relu: bool) -> str:
         """Emit a layer with the output range that its results on the calibration pictures need."""
         product = self._quantized(inputs[0]).scale * self._quantized(inputs[1]).scale
         # Coarser and coarser, until nothing saturates; then the range is cut to 99.9 % of the values.
@@ -231,26 +223,20 @@ class _Builder:
         low, high = np.quantile(sums, (0.0005, 0.9995))
         y_scale = float((max(high, 0.0) - min(low, 0.0)) / 255)
         zero_point = int(np.clip(np.rint(-min(low, 0.0) / y_scale), 0, 255))
-        return self._emit(
-            "Int8Sum", (b, a), {"Y_scale": y_scale, "Y_zero_point": zero_point, "order": "NHWC"}
-        )
+        return self._emit("Int8Sum", (b, a), {"Y_scale": y_scale, "Y_zero_point": zero_point, "order": "NHWC"})
 
     def _run(self, op_type: str, inputs: tuple[str, ...], args: dict[str, object]) -> QTensor:
         (result,) = self._outputs(op_type, inputs, args)
         assert isinstance(result, QTensor)
         return result
 
-    def _outputs(
-        self, op_type: str, inputs: tuple[str, ...], args: dict[str, object]
-    ) -> list[QTensor | Array]:
+    def _outputs(self, op_type: str, inputs: tuple[str, ...], args: dict[str, object]) -> list[QTensor | Array]:
         return run_operator(op_type, [self.blobs[name] for name in inputs], args)
 
     def _emit(self, op_type: str, inputs: tuple[str, ...], args: dict[str, object], name: str = "") -> str:
         name = name or self._name()
         (self.blobs[name],) = self._outputs(op_type, inputs, args)
         self.ops.append(
-            OperatorDef(
-                op_type, inputs, (name,), tuple(argument_of(key, value) for key, value in args.items())
-            )
+            OperatorDef(op_type, inputs, (name,), tuple(argument_of(key, value) for key, value in args.items()))
         )
         return name

@@ -16,7 +16,19 @@ SOURCES = {
 }
 
 # Further left may import further right, never back (DESIGN.md section 3).
-CHAIN = ("cli", "demo", "supervisor", "tasks", "batch_worker", "batch_loop", "pipeline", "nets", "references", "images", "caffe2")
+CHAIN = (
+    "cli",
+    "demo",
+    "supervisor",
+    "tasks",
+    "batch_worker",
+    "batch_loop",
+    "pipeline",
+    "nets",
+    "references",
+    "images",
+    "caffe2",
+)
 
 
 def modules() -> dict[str, Path]:
@@ -62,8 +74,12 @@ def test_producer_never_imports_the_worker_or_its_packages(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("imagequeue_worker.caffe2")])
 def test_caffe2_knows_nothing_of_the_rest(name: str) -> None:
-    ours = {module for module in imports_of(name, MODULES[name]) if module.startswith(("imagequeue.", "imagequeue_worker"))}
-    assert {module for module in ours if not module.startswith("imagequeue_worker.caffe2")} - {"imagequeue_worker"} == set()
+    ours = {
+        module for module in imports_of(name, MODULES[name]) if module.startswith(("imagequeue.", "imagequeue_worker"))
+    }
+    assert {module for module in ours if not module.startswith("imagequeue_worker.caffe2")} - {
+        "imagequeue_worker"
+    } == set()
     foreign = {module.split(".")[0] for module in imports_of(name, MODULES[name])}
     assert foreign & {"redis", "rq", "prometheus_client", "imagequeue", "torch"} == set()
 
@@ -71,12 +87,16 @@ def test_caffe2_knows_nothing_of_the_rest(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if rank(name) is not None])
 def test_worker_imports_point_one_way(name: str) -> None:
     mine = rank(name)
-    back = {module for module in imports_of(name, MODULES[name]) if (other := rank(module)) is not None and other < mine}
+    back = {
+        module for module in imports_of(name, MODULES[name]) if (other := rank(module)) is not None and other < mine
+    }
     assert back == set()
 
 
 def test_importing_imagequeue_loads_neither_rq_nor_the_command_line() -> None:
-    code = "import imagequeue, sys; print(*[m for m in ('rq','rich','click','numpy','PIL','torch') if m in sys.modules])"
+    code = (
+        "import imagequeue, sys; print(*[m for m in ('rq','rich','click','numpy','PIL','torch') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -128,7 +128,11 @@ def main(jobs: int, rounds: int, as_json: bool) -> None:
                 rates[name].append(time_batch_worker(server.url, jobs, batch, chunk))
     base = statistics.median(rates["SimpleWorker"])
     rows = [
-        {"case": name, "images_per_second": round(statistics.median(values)), "ratio": round(statistics.median(values) / base, 1)}
+        {
+            "case": name,
+            "images_per_second": round(statistics.median(values)),
+            "ratio": round(statistics.median(values) / base, 1),
+        }
         for name, values in rates.items()
     ]
     if as_json:

@@ -25,8 +25,7 @@ def test_every_blob_is_caffe2s(net: Net, picture: int, record_property):
         meta = json.loads(golden["meta"].tobytes())
         blobs = net.run_blobs(net.float_input(golden["crop"][np.newaxis]))
         wrong = {
-            name: differing(blobs[name], {**tensor, "data": golden[f"blob.{name}"]})
-            for name, tensor in meta.items()
+            name: differing(blobs[name], {**tensor, "data": golden[f"blob.{name}"]}) for name, tensor in meta.items()
         }
         size = sum(golden[f"blob.{name}"].size for name in meta)
     record(record_property, f"blobs, {net.engine}", len(meta), sum(count > 0 for count in wrong.values()))

@@ -14,9 +14,7 @@ UNWRITTEN = "|S55"
 
 
 @pytest.mark.parametrize("engine", available_engines())
-@pytest.mark.parametrize(
-    "path", case_files(), ids=lambda path: f"{path.parts[-3]}-{path.parent.name}-{path.stem}"
-)
+@pytest.mark.parametrize("path", case_files(), ids=lambda path: f"{path.parts[-3]}-{path.parent.name}-{path.stem}")
 def test_operator_gives_caffe2s_answers(path: Path, engine: str, record_property):
     count = compared = wrong = 0
     wrong_cases = []

@@ -141,15 +141,11 @@ def test_images_of_a_batch_stay_apart_or_are_run_together(tmp_path: Path):
 
     def reshaped(shape: list[int]) -> NetDef:
         reshape = operator("Int8Reshape", "pool", "flat old", shape=shape, Y_scale=0.05, Y_zero_point=3)
-        return change(
-            replace(net, ops=(*net.ops[:5], reshape, *net.ops[5:])), "fc", inputs=("flat", "w2", "b2")
-        )
+        return change(replace(net, ops=(*net.ops[:5], reshape, *net.ops[5:])), "fc", inputs=("flat", "w2", "b2"))
 
     plain = load(tmp_path / "plain").run_pixels(pixels)["softmax"]
     for shape in ([0, -1], [-1, 4]):
-        assert np.array_equal(
-            load(tmp_path / "apart", predict=reshaped(shape)).run_pixels(pixels)["softmax"], plain
-        )
+        assert np.array_equal(load(tmp_path / "apart", predict=reshaped(shape)).run_pixels(pixels)["softmax"], plain)
     # A fixed first dimension works for one image and fails for three, as in Caffe2.
     fixed = load(tmp_path / "fixed", predict=reshaped([1, -1]))
     assert np.array_equal(fixed.run_pixels(pixels[:1])["softmax"], plain[:1])

@@ -81,9 +81,7 @@ def test_pixels_may_be_views(net: Net, pictures: np.ndarray):
 def test_threads_share_a_net(net: Net, pictures: np.ndarray):
     wanted = net.run_pixels(pictures)["softmax"]
     with ThreadPoolExecutor(4) as pool:
-        results = list(
-            pool.map(lambda i: net.run_pixels(pictures[i : i + 1])["softmax"][0], list(range(9)) * 4)
-        )
+        results = list(pool.map(lambda i: net.run_pixels(pictures[i : i + 1])["softmax"][0], list(range(9)) * 4))
     assert np.array_equal(np.stack(results), np.concatenate([wanted] * 4))
 
 

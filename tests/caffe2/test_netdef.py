@@ -92,9 +92,7 @@ def test_a_damaged_net_loads_or_is_refused(tmp_path_factory, file: str, draw):
 
 
 def test_packed_and_single_numbers_are_the_same():
-    packed = encode_bytes(1, b"x") + encode_bytes(
-        6, encode_varint(1) + encode_varint(300) + encode_varint(-1)
-    )
+    packed = encode_bytes(1, b"x") + encode_bytes(6, encode_varint(1) + encode_varint(300) + encode_varint(-1))
     packed += encode_bytes(5, struct.pack("<2f", 0.5, 2.0))
     net = read_net(encode_bytes(6, packed))
     assert net.args == (Argument("x", ints=(1, 300, -1), floats=(0.5, 2.0)),)
@@ -103,11 +101,7 @@ def test_packed_and_single_numbers_are_the_same():
 def test_unknown_fields_are_skipped():
     known = write_net(tiny_predict())
     unknown = (
-        encode_int(99, 7)
-        + encode_bytes(98, b"later")
-        + encode_float(97, 1.0)
-        + encode_varint(96 << 3 | 1)
-        + bytes(8)
+        encode_int(99, 7) + encode_bytes(98, b"later") + encode_float(97, 1.0) + encode_varint(96 << 3 | 1) + bytes(8)
     )
     # Nets and tensors within arguments, however deep, are skipped without being looked into.
     nested = b""

@@ -38,9 +38,7 @@ def plain_convolution(x: QTensor, w: QTensor, b: QTensor, stride, pads, dilation
     return acc
 
 
-def requantized(
-    acc: Array, x: QTensor, w: QTensor, y_scale: float, y_zero_point: int, minimum: int = 0
-) -> Array:
+def requantized(acc: Array, x: QTensor, w: QTensor, y_scale: float, y_zero_point: int, minimum: int = 0) -> Array:
     scale = float(np.float32(x.scale) * np.float32(w.scale) / np.float32(y_scale))
     return np.clip(q31(acc, scale) + y_zero_point, minimum, 255).astype(np.uint8)
 
@@ -94,9 +92,7 @@ def test_a_convolution_is_a_plain_sum(
     BYTE,
 )
 @settings(max_examples=60, deadline=None)
-def test_a_fully_connected_layer_is_a_plain_sum(
-    seed: int, outputs: int, depth: int, extreme: bool, zero: int
-):
+def test_a_fully_connected_layer_is_a_plain_sum(seed: int, outputs: int, depth: int, extreme: bool, zero: int):
     # 259 products of extreme bytes pass 2^24, what float32 sums hold exactly.
     rng = np.random.default_rng(seed)
     values = np.array([0, 255] if extreme else range(256), np.uint8)

@@ -59,9 +59,7 @@ def test_q31_is_monotone(acc: int, scale: float):
     st.integers(0, 2**32),
 )
 @settings(max_examples=300)
-def test_the_fast_form_is_the_definition(
-    scale: float, zero_point: int, clip: str, offsets: list[int], seed: int
-):
+def test_the_fast_form_is_the_definition(scale: float, zero_point: int, clip: str, offsets: list[int], seed: int):
     offset = np.array(offsets, np.int64)
     requantizer = Requantizer(scale, zero_point, zero_point if clip == "relu" else 0, offset, 1 << 24)
     # Around every threshold of the output, where alone a monotone form can be wrong; and anywhere.
@@ -74,8 +72,7 @@ def test_the_fast_form_is_the_definition(
     requantizer.run(acc, out, requantizer.tiled(1), np.empty(acc.shape), np.empty(acc.shape))
     assert np.array_equal(out, requantizer.by_definition(acc))
     wanted = [
-        np.clip(defined_q31(int(a + offset[0]), scale) + zero_point, requantizer.minimum, 255)
-        for a in acc[:40, 0, 0]
+        np.clip(defined_q31(int(a + offset[0]), scale) + zero_point, requantizer.minimum, 255) for a in acc[:40, 0, 0]
     ]
     assert out[:40, 0, 0].tolist() == wanted
 

@@ -39,9 +39,7 @@ def fill(name: str, shape: tuple[int, ...], scale: float, zero_point: int = 128)
 def bias(name: str, count: int, scale: float) -> OperatorDef:
     """Make a bias."""
     values = list(range(-count, 3 * count, 4))[:count]
-    return operator(
-        "Int8GivenIntTensorFill", "", name, shape=[count], values=values, Y_scale=scale, Y_zero_point=0
-    )
+    return operator("Int8GivenIntTensorFill", "", name, shape=[count], values=values, Y_scale=scale, Y_zero_point=0)
 
 
 def tiny_init() -> NetDef:
@@ -70,9 +68,7 @@ def tiny_predict() -> NetDef:
         operator("Int8Softmax", "fc", "bytes", Y_scale=1 / 256, Y_zero_point=0),
         operator("Int8Dequantize", "bytes", "softmax"),
     )
-    return NetDef(
-        "tiny", ops, (argument_of("input_size", [SIZE, SIZE]),), ("data", "w1", "b1", "w2", "b2"), ("bytes",)
-    )
+    return NetDef("tiny", ops, (argument_of("input_size", [SIZE, SIZE]),), ("data", "w1", "b1", "w2", "b2"), ("bytes",))
 
 
 def change(net: NetDef, output: str, **changes: object) -> NetDef:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from producer_hand import CommandLine, Settle, settler
 
 import imagequeue
 from imagequeue import Producer
+from producer_hand import CommandLine, Settle, settler
 
 
 @pytest.fixture

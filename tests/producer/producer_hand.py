@@ -44,12 +44,12 @@ def submit(
     images: Iterable[str | Image],
     *,
     job: str | None = None,
-    order: Order = Order(),
+    order: Order | None = None,
     limit: int = 10**9,
 ) -> list:
     """Call the script as the producer does; a string is an id and a reference."""
     chunk = {image.id: image for image in (i if isinstance(i, Image) else Image(i, i) for i in images)}
-    job = job or contract.new_job_id()
+    job, order = job or contract.new_job_id(), order or Order()
     script = client.register_script(script_text("submit"))
     return script(keys=keys_of(chunk, job, order), args=[*arguments_of(chunk, job, order, limit), *chunk])
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import pytest
 import redis
-from producer_hand import CommandLine, Settle
 
 from imagequeue import Image, Producer, Status, contract
 from imagequeue.cli import cli
 from imagequeue.report import results_table
+from producer_hand import CommandLine, Settle
 
 
 def pending(client: redis.Redis, collection: str = "default") -> list[str]:

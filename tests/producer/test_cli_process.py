@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import redis
+
 from producer_hand import wait_for_command
 
 IMAGEQUEUE = [sys.executable, "-c", "from imagequeue.cli import main; main()"]

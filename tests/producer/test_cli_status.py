@@ -6,9 +6,9 @@ import json
 
 import pytest
 import redis
-from producer_hand import CommandLine, Settle
 
 from imagequeue import Image, Producer, Status, contract
+from producer_hand import CommandLine, Settle
 
 
 def test_status_counts_queues_and_collections(

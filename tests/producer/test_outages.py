@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from producer_hand import settler, wait_for_command
 
 from imagequeue import Producer
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from producer_hand import settler, wait_for_command
 
 
 class ReplyLoser:

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 import redis
-from producer_hand import Settle, wait_for_command
 
 from imagequeue import ContractError, Image, Producer, Progress, Status, WaitTimeout, contract
 from imagequeue.errors import ConfigurationError
+from producer_hand import Settle, wait_for_command
 
 
 def submit(producer: Producer, *ids: str, collection: str = "default") -> None:

@@ -6,11 +6,11 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from producer_hand import Settle, submit
 
 from imagequeue import contract
 from imagequeue.contract import Image, Status
 from imagequeue.orders import Order
+from producer_hand import Settle, submit
 
 QUEUE = "classify"
 

@@ -6,13 +6,13 @@ from datetime import datetime
 
 import pytest
 import redis
-from producer_hand import submit
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from imagequeue import contract
 from imagequeue.contract import Image
 from imagequeue.orders import Order
+from producer_hand import submit
 
 QUEUE = "classify"
 

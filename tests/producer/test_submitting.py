@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from producer_hand import Settle, wait_for_command
 
 from imagequeue import BlobMissing, ContractError, Image, Producer, QueueFull, RedisRefused, contract
 from imagequeue.contract import IMAGES_PER_JOB_MAX
 from imagequeue.errors import ConfigurationError, RedisUnavailable
 from imagequeue.orders import CHUNK_BYTES_MAX
 from imagequeue.scripts import script_text
+from producer_hand import Settle, wait_for_command
 
 
 def requests(client: redis.Redis, queue: str = "classify") -> list[contract.Request]:

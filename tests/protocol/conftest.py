@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from queue_state import LEASE_SECONDS, RESULT_TTL, check_invariants
 from rq import Worker
 from rq.serializers import JSONSerializer
 
@@ -15,6 +14,7 @@ from imagequeue import Producer
 from imagequeue.contract import QUEUES
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.protocol import Protocol
+from queue_state import LEASE_SECONDS, RESULT_TTL, check_invariants
 
 
 @pytest.fixture

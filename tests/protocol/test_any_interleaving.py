@@ -13,6 +13,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
+from imagequeue import Image, Producer, contract
+from imagequeue.contract import QUEUES, ErrorCode, Priority
+from imagequeue.errors import ContractError
+from imagequeue_worker.jobs import FinishedJob, TakenJob
+from imagequeue_worker.protocol import Finished, Protocol
 from queue_state import (
     LEASE_SECONDS,
     RESULT_TTL,
@@ -27,12 +33,6 @@ from queue_state import (
     results,
     rows,
 )
-
-from imagequeue import Image, Producer, contract
-from imagequeue.contract import QUEUES, ErrorCode, Priority
-from imagequeue.errors import ContractError
-from imagequeue_worker.jobs import FinishedJob, TakenJob
-from imagequeue_worker.protocol import Finished, Protocol
 
 COLLECTIONS = ("one", "two")
 IDS = "abcdefgh"

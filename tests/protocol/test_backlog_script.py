@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import redis
-from queue_state import QUEUE, RQ, answer, everything, field, job_of, submit
 
 from imagequeue import Producer, contract
 from imagequeue_worker.protocol import Protocol, QueueBacklog, read_backlog
+from queue_state import QUEUE, RQ, answer, everything, field, job_of, submit
 
 
 def backlog(connection: redis.Redis, queue: str = QUEUE) -> QueueBacklog:

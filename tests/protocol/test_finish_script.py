@@ -5,6 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 import redis
+from rq import Queue, Worker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from imagequeue import Producer, contract
+from imagequeue.connection import connect
+from imagequeue.contract import ErrorCode, Status
+from imagequeue_worker.embedded_redis import EmbeddedRedis
+from imagequeue_worker.jobs import FinishedJob
+from imagequeue_worker.protocol import Finished, Protocol
 from queue_state import (
     COLLECTION,
     LEASE_SECONDS,
@@ -29,16 +39,6 @@ from queue_state import (
     results,
     submit,
 )
-from rq import Queue, Worker
-from rq.job import Job
-from rq.serializers import JSONSerializer
-
-from imagequeue import Producer, contract
-from imagequeue.connection import connect
-from imagequeue.contract import ErrorCode, Status
-from imagequeue_worker.embedded_redis import EmbeddedRedis
-from imagequeue_worker.jobs import FinishedJob
-from imagequeue_worker.protocol import Finished, Protocol
 
 # --- publishing ---------------------------------------------------------------------------------------------
 

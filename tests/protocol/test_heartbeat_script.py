@@ -6,6 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 import redis
+from rq import Worker
+from rq.utils import utcparse
+
+from imagequeue import Producer, contract
+from imagequeue_worker.jobs import Lease
+from imagequeue_worker.protocol import Protocol
 from queue_state import (
     LEASE_SECONDS,
     QUEUE,
@@ -18,12 +24,6 @@ from queue_state import (
     member,
     submit,
 )
-from rq import Worker
-from rq.utils import utcparse
-
-from imagequeue import Producer, contract
-from imagequeue_worker.jobs import Lease
-from imagequeue_worker.protocol import Protocol
 
 TTL = 60
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import redis
+
+from imagequeue import Producer
+from imagequeue_worker.protocol import Protocol
 from queue_state import (
     QUEUE,
     RQ,
@@ -16,9 +19,6 @@ from queue_state import (
     queued,
     submit,
 )
-
-from imagequeue import Producer
-from imagequeue_worker.protocol import Protocol
 
 
 def test_jobs_return_to_the_front_in_their_old_order(

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import pytest
 import redis
+from rq.job import Job
+from rq.registry import StartedJobRegistry
+from rq.serializers import JSONSerializer
+
+from imagequeue import Producer, contract
+from imagequeue_worker.jobs import Lease
+from imagequeue_worker.protocol import Protocol
 from queue_state import (
     COLLECTION,
     QUEUE,
@@ -25,13 +32,6 @@ from queue_state import (
     rows,
     submit,
 )
-from rq.job import Job
-from rq.registry import StartedJobRegistry
-from rq.serializers import JSONSerializer
-
-from imagequeue import Producer, contract
-from imagequeue_worker.jobs import Lease
-from imagequeue_worker.protocol import Protocol
 
 LOSSES_MAX = 10
 

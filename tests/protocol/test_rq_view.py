@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 from prometheus_client import CollectorRegistry
-from queue_state import LEASE_SECONDS, QUEUE, RESULT_TTL, RQ, answer, answer_failed, job_of, queued, submit
 from rq import Queue, SimpleWorker, Worker
 from rq.job import Dependency, Job
 from rq.registry import (
@@ -31,6 +30,7 @@ from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.nets import LoadedNet, Nets
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
+from queue_state import LEASE_SECONDS, QUEUE, RESULT_TTL, RQ, answer, answer_failed, job_of, queued, submit
 
 REGISTRIES: list[type[BaseRegistry]] = [
     CanceledJobRegistry,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 import redis
+
+from imagequeue import Producer, contract
+from imagequeue_worker.jobs import TakenJob
+from imagequeue_worker.protocol import Protocol
 from queue_state import (
     COLLECTION,
     QUEUE,
@@ -15,10 +19,6 @@ from queue_state import (
     rows,
     submit,
 )
-
-from imagequeue import Producer, contract
-from imagequeue_worker.jobs import TakenJob
-from imagequeue_worker.protocol import Protocol
 
 
 @pytest.fixture

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import redis
+
+from imagequeue import Producer, contract
+from imagequeue.connection import connect
+from imagequeue_worker.embedded_redis import EmbeddedRedis
+from imagequeue_worker.protocol import Protocol
 from queue_state import (
     COLLECTION,
     LEASE_SECONDS,
@@ -13,11 +18,6 @@ from queue_state import (
     results,
     submit,
 )
-
-from imagequeue import Producer, contract
-from imagequeue.connection import connect
-from imagequeue_worker.embedded_redis import EmbeddedRedis
-from imagequeue_worker.protocol import Protocol
 
 
 def test_young_results_stay(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 import redis
+from rq.suspension import resume, suspend
+
+from imagequeue import Producer, contract
+from imagequeue_worker.protocol import Protocol
 from queue_state import (
     COLLECTION,
     LEASE_SECONDS,
@@ -25,10 +29,6 @@ from queue_state import (
     rows,
     submit,
 )
-from rq.suspension import resume, suspend
-
-from imagequeue import Producer, contract
-from imagequeue_worker.protocol import Protocol
 
 # --- order and size -----------------------------------------------------------------------------------------
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 import redis
-from queue_state import QUEUE, queued
 
 from imagequeue import contract
 from imagequeue.connection import connect
 from imagequeue_worker.waiting import Waker, WorkSignal
+from queue_state import QUEUE, queued
 
 LONG_SECONDS = 60.0  # nobody waits for so long: the sleep ends because of what is tested
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import redis
-from worker_process import WorkerProcess, running_worker
 
 from imagequeue import Producer
-
-StartWorker = Callable[..., WorkerProcess]
+from worker_process import StartWorker, WorkerProcess, running_worker
 
 
 @pytest.fixture
@@ -34,9 +32,7 @@ def start_worker(
             number += 1
             log = tmp_path / f"worker-{number}.log"
             roots = [pictures[0].parent, tmp_path]
-            worker = stack.enter_context(
-                running_worker(redis_url, connection, net_folder, log, arguments, roots=roots)
-            )
+            worker = stack.enter_context(running_worker(redis_url, connection, net_folder, log, arguments, roots=roots))
             return worker.wait_until_ready() if ready else worker
 
         yield start

@@ -1,10 +1,10 @@
 """A worker with one more kind of reference, that fails on demand; run as `imagequeue-worker` is.
 
-    fault:raise:<code>        an ImageError with that code
-    fault:defect              an exception that is no ImageError
-    fault:gate:<file>:<path>  waits until <file> exists, then gives the bytes of <path>
-    fault:hang                never returns
-    fault:kill                kills the worker process with SIGKILL
+fault:raise:<code>        an ImageError with that code
+fault:defect              an exception that is no ImageError
+fault:gate:<file>:<path>  waits until <file> exists, then gives the bytes of <path>
+fault:hang                never returns
+fault:kill                kills the worker process with SIGKILL
 """
 
 from __future__ import annotations

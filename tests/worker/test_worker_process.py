@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import StartWorker
 from rq.suspension import resume, suspend
-from worker_process import environment, until
 
 from imagequeue import Image, Producer, Status
 from imagequeue.contract import QUEUES, job_key, new_job_id, pending_key, queue_key
 from imagequeue_worker.images import DEFAULT_LIMITS
 from imagequeue_worker.local import classify_references
 from imagequeue_worker.nets import load_nets
+from worker_process import StartWorker, environment, running_worker, until
 
 
 def gate_ref(gate: Path, picture: Path) -> str:
@@ -44,7 +43,9 @@ def test_pictures_get_the_classes_that_the_net_gives(
     assert [(result.ref, result.classes) for result in results.values()] == [(one.ref, one.classes) for one in expected]
 
 
-def test_a_result_says_who_made_it_and_when(start_worker: StartWorker, producer: Producer, pictures: list[Path]) -> None:
+def test_a_result_says_who_made_it_and_when(
+    start_worker: StartWorker, producer: Producer, pictures: list[Path]
+) -> None:
     start_worker()
     receipt = producer.submit(pictures[0], id="coffee")
     result = producer.wait(["coffee"], timeout=60)["coffee"]
@@ -93,11 +94,8 @@ def test_an_unknown_model_is_an_error_that_names_the_known_ones(
 
 
 def test_paths_are_forbidden_without_an_image_root(
-    start_worker: StartWorker, producer: Producer, redis_url: str, net_folder: Path, tmp_path: Path, pictures: list[Path],
-    connection: redis.Redis,
-) -> None:  # fmt: skip
-    from worker_process import running_worker
-
+    producer: Producer, redis_url: str, net_folder: Path, tmp_path: Path, pictures: list[Path], connection: redis.Redis
+) -> None:
     with running_worker(redis_url, connection, net_folder, tmp_path / "log") as worker:
         worker.wait_until_ready()
         producer.submit(pictures[0], id="x")
@@ -117,7 +115,9 @@ def test_malformed_jobs_become_typed_dead_letters_and_the_queue_goes_on(
     assert broken is not None
     connection.hset(job_key(broken), "data", b"\x00 not a job")
     stranger = new_job_id()
-    connection.hset(job_key(stranger), mapping={"status": "queued", "origin": "classify", "data": "[]", "timeout": "abc"})
+    connection.hset(
+        job_key(stranger), mapping={"status": "queued", "origin": "classify", "data": "[]", "timeout": "abc"}
+    )
     connection.rpush(queue_key("classify"), stranger)
     connection.rpush(queue_key("classify"), "no-such-job")
     producer.submit(pictures[0], id="good")
@@ -166,7 +166,9 @@ def test_sigterm_finishes_what_is_in_flight_and_puts_the_rest_back_in_order(
     assert connection.zcard("rq:wip:classify") == 0
 
 
-def test_sigterm_ends_an_idle_worker_at_once_and_it_leaves_rq(start_worker: StartWorker, connection: redis.Redis) -> None:
+def test_sigterm_ends_an_idle_worker_at_once_and_it_leaves_rq(
+    start_worker: StartWorker, connection: redis.Redis
+) -> None:
     worker = start_worker()
     assert worker.stop() == 0
     assert worker.children() == []
@@ -243,8 +245,6 @@ def test_no_redis_is_one_clear_line_and_exit_code_2(net_folder: Path) -> None:
 
 
 def test_a_worker_outlives_a_restart_of_redis(net_folder: Path, pictures: list[Path], tmp_path: Path) -> None:
-    from worker_process import running_worker
-
     from imagequeue.connection import connect
     from imagequeue_worker.embedded_redis import EmbeddedRedis
 

@@ -19,8 +19,7 @@ FILES = {"init_net.pb": bytes(range(256)) * 1000, "predict_net.pb": b"graph"}
 
 def files(**wrong):
     return tuple(
-        NetFile(name, len(data), wrong.get(name, hashlib.sha256(data).hexdigest()))
-        for name, data in FILES.items()
+        NetFile(name, len(data), wrong.get(name, hashlib.sha256(data).hexdigest())) for name, data in FILES.items()
     )
 
 

@@ -50,6 +50,9 @@ class WorkerProcess:
         return self.log.read_text()
 
 
+StartWorker = Callable[..., WorkerProcess]
+
+
 def until(true: Callable[[], object], worker: WorkerProcess | None = None) -> None:
     """Return when it is true; fail loudly when that takes forever or the worker has ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -74,7 +77,13 @@ def free_port() -> int:
 
 @contextmanager
 def running_worker(
-    url: str, connection: redis.Redis, net: Path, log: Path, arguments: Sequence[str] = (), *, roots: Sequence[Path] = ()
+    url: str,
+    connection: redis.Redis,
+    net: Path,
+    log: Path,
+    arguments: Sequence[str] = (),
+    *,
+    roots: Sequence[Path] = (),
 ) -> Iterator[WorkerProcess]:
     """The real command on a real Redis; killed at the end if it still runs."""
     port = free_port()

@@ -16,6 +16,9 @@ __all__ = ["BatchWorker"]
 def __getattr__(name: str) -> object:
     """`imagequeue_worker.BatchWorker` for `rq worker --worker-class`, imported only when asked for."""
     if name == "BatchWorker":
+        from imagequeue_worker.blas import limit_blas_threads
+
+        limit_blas_threads()
         from imagequeue_worker.batch_worker import BatchWorker
 
         return BatchWorker

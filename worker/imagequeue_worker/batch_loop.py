@@ -62,9 +62,7 @@ class BatchLoop:
         self._stopping = True
         self._waker.wake()
 
-    def run(
-        self, *, burst: bool = False, max_jobs: int | None = None, max_idle_seconds: float | None = None
-    ) -> int:
+    def run(self, *, burst: bool = False, max_jobs: int | None = None, max_idle_seconds: float | None = None) -> int:
         """Work until told to stop (or, in a burst, until the queues are empty); the number of jobs finished."""
         idle_since = time.monotonic()
         current: Batch | None = None
@@ -166,9 +164,7 @@ class BatchLoop:
         self._completed_at = now
         self._jobs_finished += len(finished)
         self._progress.advance()
-        log.debug(
-            "batch finished", jobs=len(batch.jobs), images=batch.images, ms=round((now - began) * 1000, 1)
-        )
+        log.debug("batch finished", jobs=len(batch.jobs), images=batch.images, ms=round((now - began) * 1000, 1))
 
     def _finish(self, jobs: Sequence[FinishedJob]) -> None:
         # From here on a lease that is gone is one that finish has given up.

@@ -56,9 +56,7 @@ def worker_name() -> str:
 def make_pipeline(nets: Nets, settings: Settings, worker: str, progress: Progress) -> Pipeline:
     """The pipeline that settings describe."""
     limits = Limits(settings.max_image_bytes, settings.max_pixels, settings.max_side)
-    references = References(
-        ImageSources(image_roots=settings.image_roots, image_bytes_max=settings.max_image_bytes)
-    )
+    references = References(ImageSources(image_roots=settings.image_roots, image_bytes_max=settings.max_image_bytes))
     return Pipeline(
         nets, references, limits, threads=settings.decode_threads, worker=worker, on_advance=progress.advance
     )
@@ -128,9 +126,7 @@ class BatchWorker(BaseWorker):
 
         for net in nets:
             metrics.model_info.labels(name=net.model.name, sha256=net.model.sha256, engine=net.engine).set(1)
-        self._heartbeat = Heartbeat(
-            protocol(), settings, progress, metrics, self._register, WORKER_TTL_SECONDS
-        )
+        self._heartbeat = Heartbeat(protocol(), settings, progress, metrics, self._register, WORKER_TTL_SECONDS)
         self._work_signal = WorkSignal(
             self._waker, {queue: own_connection(self.connection) for queue in self.queue_names()}
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imagequeue.errors import ImageQueueError
+from imagequeue_worker.blas import limit_blas_threads
 from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from imagequeue_worker.nets import Nets
 
 EXIT_SOME_FAILED, EXIT_UNUSABLE, EXIT_INTERRUPTED = 1, 2, 130
-
-# One process per core: a second layer of threads inside a process only gets in its way. Read by numpy's BLAS at import.
-BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Group(click.Group):
@@ -66,8 +63,7 @@ def main() -> None:
     """
     from imagequeue_worker.logs import configure_logging
 
-    for variable in BLAS_THREADS:
-        os.environ.setdefault(variable, "1")
+    limit_blas_threads()
     configure_logging("warning", json=False)  # `run` has settings of its own for this
 
 
@@ -181,7 +177,9 @@ def redis(port: int, data: Path | None, durable: bool) -> None:
 
 
 @main.command()
-@click.option("--images", type=click.Path(path_type=Path, exists=True), help="Picture or folder  [default: scikit-image's]")
+@click.option(
+    "--images", type=click.Path(path_type=Path, exists=True), help="Picture or folder  [default: scikit-image's]"
+)
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds for all pictures")
 @settings_options("net", "engine", "processes")
 def demo(images: Path | None, timeout: float, **options: Any) -> None:  # noqa: ANN401
@@ -222,6 +220,7 @@ def _bytes_bar() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[name], completed=done)
 
         yield advance
+
 
 if __name__ == "__main__":
     main()

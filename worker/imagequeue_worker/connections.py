@@ -14,6 +14,4 @@ def own_connection(connection: redis.Redis) -> redis.Redis:
     """
     pool = connection.connection_pool
     options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
-    return redis.Redis(
-        connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options)
-    )
+    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))

@@ -83,9 +83,7 @@ def _classify(producer: Producer, refs: list[str], timeout_seconds: float) -> li
 
 
 @contextmanager
-def _worker(
-    url: str, net: Path, root: Path, port: int, settings: Settings
-) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(url: str, net: Path, root: Path, port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """The real command in a process of its own, ended by SIGTERM."""
     command = [
         sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--net", str(net), "--engine",
@@ -120,8 +118,9 @@ def _metrics(port: int) -> list[str]:
 
     stages = ", ".join(f"{stage} {mean_ms(stage):.1f}" for stage in ("fetch", "decode", "infer"))
     images, batches = values.get("imagequeue_images_total", 0), values.get("imagequeue_batches_total", 0)
+    backlog = values.get("imagequeue_backlog_images", 0)
     return [
-        f"/metrics: {images:.0f} images in {batches:.0f} batches, {values.get('imagequeue_backlog_images', 0):.0f} waiting",
+        f"/metrics: {images:.0f} images in {batches:.0f} batches, {backlog:.0f} waiting",
         f"/metrics: mean ms per image: {stages}",
         f"/metrics: mean ms from submission to worker {mean_ms('queue'):.0f}, to result {mean_ms('image'):.0f}",
     ]

@@ -64,9 +64,7 @@ class TakenJob:
             )
         request = decode_job(_inflate(self.data))
         if request.collection != self.collection:
-            raise ContractError(
-                f"request names collection {request.collection!r}, its job {self.collection!r}"
-            )
+            raise ContractError(f"request names collection {request.collection!r}, its job {self.collection!r}")
         missing = set(self.ids) - {image.id for image in request.images}
         if missing:
             raise ContractError(f"request lacks image {min(missing)!r}, which its job was accepted for")

@@ -16,7 +16,9 @@ from imagequeue_worker.references import ImageSources, References
 EVERYWHERE = (Path("/"),)  # the user's own files, named by the user
 
 
-def classify_references(refs: Iterable[str], nets: Nets, *, top_k: int, threads: int, limits: Limits) -> Iterator[Outcome]:
+def classify_references(
+    refs: Iterable[str], nets: Nets, *, top_k: int, threads: int, limits: Limits
+) -> Iterator[Outcome]:
     """The outcome of each reference, in order; the next pictures are decoded while the net runs."""
     references = References(ImageSources(image_roots=EVERYWHERE, image_bytes_max=limits.image_bytes_max))
     pipeline = Pipeline(nets, references, limits, threads=threads)

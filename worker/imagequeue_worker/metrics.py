@@ -30,17 +30,13 @@ class Metrics:
 
         self.images = counter("images", "Images with a result", "queue", "model", "status", "code")
         self.batches = counter("batches", "Batches classified")
-        self.queue_seconds = histogram(
-            "queue_seconds", "From submission until a worker took the image", WAIT_BUCKETS
-        )
+        self.queue_seconds = histogram("queue_seconds", "From submission until a worker took the image", WAIT_BUCKETS)
         self.fetch_seconds = histogram("fetch_seconds", "Getting an image's bytes", STAGE_BUCKETS)
         self.decode_seconds = histogram("decode_seconds", "From bytes to pixels", STAGE_BUCKETS)
         self.infer_seconds = histogram(
             "infer_seconds", "The net's time for one image: its batch's, shared", STAGE_BUCKETS
         )
-        self.image_seconds = histogram(
-            "image_seconds", "From submission until the result is published", WAIT_BUCKETS
-        )
+        self.image_seconds = histogram("image_seconds", "From submission until the result is published", WAIT_BUCKETS)
         self.batch_images = histogram("batch_images", "Images classified at once", BATCH_BUCKETS)
         self.images_in_flight = Gauge(
             "imagequeue_images_in_flight",
@@ -48,9 +44,7 @@ class Metrics:
             multiprocess_mode="sum",
             registry=registry,
         )
-        self.recovered_jobs = counter(
-            "recovered_jobs", "Jobs taken back from workers that are gone", "reason"
-        )
+        self.recovered_jobs = counter("recovered_jobs", "Jobs taken back from workers that are gone", "reason")
         self.leases_lost = counter("leases_lost", "Leases that ended while their jobs were being worked on")
         self.redis_reconnects = counter("redis_reconnects", "Times that Redis was away and came back")
         self.model_info = Gauge(

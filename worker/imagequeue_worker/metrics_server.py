@@ -48,9 +48,7 @@ class BacklogCollector(Collector):
 
 def backlog_metrics(backlog: Backlog) -> Iterator[Metric]:
     """The backlog as gauges; seconds only where a rate was ever measured."""
-    images = GaugeMetricFamily(
-        "imagequeue_backlog_images", "Images that no worker holds yet", labels=["queue"]
-    )
+    images = GaugeMetricFamily("imagequeue_backlog_images", "Images that no worker holds yet", labels=["queue"])
     seconds = GaugeMetricFamily(
         "imagequeue_backlog_seconds", "Backlog over the fleet's measured rate", labels=["queue"]
     )

@@ -55,9 +55,7 @@ class LoadedNet:
         crop = self.description.preprocessing.crop
         probabilities = self.probabilities(np.zeros((1, crop, crop, 3), np.uint8))
         if probabilities.shape != (1, self.net.classes):
-            raise NetUnavailable(
-                f"net {self.model.name} gives {probabilities.shape}; (1, {self.net.classes}) expected"
-            )
+            raise NetUnavailable(f"net {self.model.name} gives {probabilities.shape}; (1, {self.net.classes}) expected")
         return time.monotonic() - started
 
 

@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int, signum: signal.Signals = signal.SIGTERM) -> None:
-    """Get `signum` when `parent`, the pid before the fork, ends. On Linux; elsewhere children outlive a killed parent."""
+    """Get `signum` when `parent`, the pid before the fork, ends. Linux only."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signum), 0, 0, 0)

@@ -140,9 +140,7 @@ class Pipeline:
             failed: Future[Pixels] = Future()
             failed.set_result(Pixels(failure=Failure(error.code.value, str(error))))
             return Picture(image, request, None, failed)
-        return Picture(
-            image, request, net, self._threads.submit(self._load, image, net.description.preprocessing)
-        )
+        return Picture(image, request, net, self._threads.submit(self._load, image, net.description.preprocessing))
 
     def _load(self, image: Image, spec: Preprocessing) -> Pixels:
         """Fetch and decode one image; runs in a thread, and gives every failure as a value."""
@@ -173,9 +171,7 @@ class Pipeline:
                 groups.setdefault(name, (net, []))[1].append((job.taken, picture))
         yield from groups.values()
 
-    def _run(
-        self, net: LoadedNet | None, group: list[tuple[TakenJob, Picture]]
-    ) -> Iterator[tuple[int, Outcome]]:
+    def _run(self, net: LoadedNet | None, group: list[tuple[TakenJob, Picture]]) -> Iterator[tuple[int, Outcome]]:
         if net is None:
             for taken, picture in group:
                 yield id(picture), self._outcome(taken, picture, picture.pixels.result())
@@ -184,15 +180,11 @@ class Pipeline:
             yield from self._run_slice(net, group[start : start + IMAGES_PER_RUN])
             self._advance()
 
-    def _run_slice(
-        self, net: LoadedNet, group: list[tuple[TakenJob, Picture]]
-    ) -> Iterator[tuple[int, Outcome]]:
+    def _run_slice(self, net: LoadedNet, group: list[tuple[TakenJob, Picture]]) -> Iterator[tuple[int, Outcome]]:
         loaded = [picture.pixels.result() for _, picture in group]
         started = time.perf_counter()
         try:
-            probabilities = net.probabilities(
-                np.stack([one.pixels for one in loaded if one.pixels is not None])
-            )
+            probabilities = net.probabilities(np.stack([one.pixels for one in loaded if one.pixels is not None]))
         except Exception as error:
             log.exception("defect while running the net", net=net.model.name)
             for (taken, picture), one in zip(group, loaded, strict=True):

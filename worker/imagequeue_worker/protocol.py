@@ -20,7 +20,7 @@ _SWEPT_PER_CALL = 1000
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one take found. `watch`: the queues that are empty and open; `next_due_ms`: None when nothing is scheduled."""
+    """What one take found. `watch`: the queues that are empty and open; `next_due_ms`: None if nothing is due."""
 
     jobs: list[TakenJob]
     watch: list[str]
@@ -109,9 +109,7 @@ class Protocol:
         replies = self._scripts["finish"]([self._worker_key()], arguments)
         return [Finished(chr(reply[0]), tuple(bit == ord("1") for bit in reply[1:])) for reply in replies]
 
-    def heartbeat(
-        self, leases: Sequence[Lease], *, worker_ttl: int, rate: float | None
-    ) -> tuple[bool, list[Lease]]:
+    def heartbeat(self, leases: Sequence[Lease], *, worker_ttl: int, rate: float | None) -> tuple[bool, list[Lease]]:
         """Renew leases; return whether RQ knows this worker, and the leases that are lost."""
         measured = "" if rate is None else f"{rate:.3f}"
         own: list[Cell] = [KEY_PREFIX, RQ_KEY_PREFIX, self._worker, self._lease_seconds, worker_ttl, measured]
@@ -130,9 +128,7 @@ class Protocol:
         reply = self._scripts["reclaim"](keys, arguments)
         return [(queue.decode(), job.decode(), what.decode()) for queue, job, what in reply]
 
-    def settle(
-        self, queue: str, job: str, collection: str, rows: Iterable[Cell]
-    ) -> list[bool]:
+    def settle(self, queue: str, job: str, collection: str, rows: Iterable[Cell]) -> list[bool]:
         """Publish images for a job that holds no lease of ours; which of them were published."""
         keys = [f"{KEY_PREFIX}:pending:{collection}"]
         reply = self._scripts["settle"](keys, [*self._gate(), queue, job, collection, *rows])
@@ -162,12 +158,10 @@ class Protocol:
         return f"{RQ_KEY_PREFIX}:worker:{self._worker}"
 
     def _gate(self) -> list[Cell]:
-        """The gate's arguments; whether hash fields can expire is asked of the server once, not read off its version."""
+        """The gate's arguments; whether hash fields expire is asked of the server once, not read off its version."""
         if self._fields_expire is None:
             info = self._connection.execute_command("COMMAND", "INFO", "HPEXPIREAT")
-            known = (
-                bool(info) and (next(iter(info.values())) if isinstance(info, dict) else info[0]) is not None
-            )
+            known = bool(info) and (next(iter(info.values())) if isinstance(info, dict) else info[0]) is not None
             self._fields_expire = "1" if known else "0"
         return [KEY_PREFIX, RQ_KEY_PREFIX, self._result_ttl, self._fields_expire]
 

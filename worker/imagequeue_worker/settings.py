@@ -31,12 +31,8 @@ class Settings:
     """What a worker process is told; read once, at its start."""
 
     redis_url: str = setting(DEFAULT_REDIS_URL, str, "Redis: redis://, rediss:// or unix://")
-    queues: tuple[str, ...] = setting(
-        QUEUES, str, "A queue to serve, most urgent first", flag="--queue", multiple=True
-    )
-    net: Path | None = setting(
-        None, FOLDER, "Folder with init_net.pb and predict_net.pb; without it, the zoo's net"
-    )
+    queues: tuple[str, ...] = setting(QUEUES, str, "A queue to serve, most urgent first", flag="--queue", multiple=True)
+    net: Path | None = setting(None, FOLDER, "Folder with init_net.pb and predict_net.pb; without it, the zoo's net")
     engine: str = setting("auto", str, "Engine that runs the net; see `imagequeue-worker info`")
     image_roots: tuple[Path, ...] = setting(
         (),
@@ -47,13 +43,9 @@ class Settings:
     )
     processes: int = setting(0, click.IntRange(min=0), "Worker processes; 0: one per core")
     batch_images: int = setting(32, click.IntRange(1, 1024), "Images taken at once, at most")
-    max_wait_ms: int = setting(
-        0, click.IntRange(0, 60_000), "Milliseconds to wait for a fuller batch; 0: never wait"
-    )
+    max_wait_ms: int = setting(0, click.IntRange(0, 60_000), "Milliseconds to wait for a fuller batch; 0: never wait")
     decode_threads: int = setting(2, click.IntRange(1, 64), "Threads that fetch and decode, per process")
-    lease_seconds: float = setting(
-        9.0, click.FloatRange(min=1.0), "A job is taken back when not renewed for this long"
-    )
+    lease_seconds: float = setting(9.0, click.FloatRange(min=1.0), "A job is taken back when not renewed for this long")
     losses_max: int = setting(
         10, click.IntRange(min=1), "Leases that a job may lose before its images end as worker_lost"
     )
@@ -67,9 +59,7 @@ class Settings:
     max_side: int = setting(65_535, click.IntRange(min=1), "Longest side of an image, in pixels")
     metrics_host: str = setting("127.0.0.1", str, "Address that serves /metrics")
     metrics_port: int = setting(9109, click.IntRange(0, 65_535), "Port that serves /metrics; 0: none")
-    log_level: str = setting(
-        "info", click.Choice(["debug", "info", "warning", "error"]), "Least severe log line"
-    )
+    log_level: str = setting("info", click.Choice(["debug", "info", "warning", "error"]), "Least severe log line")
     log_json: bool = setting(False, bool, "Log JSON, one object per line")
 
     @classmethod

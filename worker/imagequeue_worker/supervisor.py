@@ -131,9 +131,7 @@ class Supervisor:
         worker_class.metrics.images_in_flight.set(0)  # our predecessor's may stand there still
         connection = connect(self._settings.redis_url, resend=False)
         worker = _patiently(
-            lambda: worker_class(
-                list(self._settings.queues), _worker_name(os.getpid(), token), connection=connection
-            )
+            lambda: worker_class(list(self._settings.queues), _worker_name(os.getpid(), token), connection=connection)
         )
         worker.work()
 
@@ -176,9 +174,7 @@ class Supervisor:
                     connection, worker, self._settings.queues,
                     lease_seconds=self._settings.lease_seconds, result_ttl=self._settings.result_ttl,
                 )  # fmt: skip
-                for queue, job, what in protocol.reclaim(
-                    losses_max=self._settings.losses_max, dead_worker=worker
-                ):
+                for queue, job, what in protocol.reclaim(losses_max=self._settings.losses_max, dead_worker=worker):
                     log.warning("took back a job of a dead child", queue=queue, job=job, what=what)
         except redis.RedisError as error:
             log.warning("could not take back a dead child's jobs; their leases will end", error=str(error))
@@ -199,9 +195,7 @@ class Supervisor:
             )  # fmt: skip
         except OSError as error:
             address = f"{settings.metrics_host}:{settings.metrics_port}"
-            log.error(
-                "cannot serve /metrics; choose another --metrics-port", address=address, error=str(error)
-            )
+            log.error("cannot serve /metrics; choose another --metrics-port", address=address, error=str(error))
             raise SystemExit(EXIT_UNUSABLE) from error
         while True:
             signal.pause()

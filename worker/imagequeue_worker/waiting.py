@@ -82,9 +82,7 @@ class WorkSignal:
 
     def __init__(self, waker: Waker, connections: Mapping[str, redis.Redis]) -> None:
         self._waker = waker
-        self._watchers = {
-            queue: QueueWatcher(queue, connection, waker) for queue, connection in connections.items()
-        }
+        self._watchers = {queue: QueueWatcher(queue, connection, waker) for queue, connection in connections.items()}
 
     def start(self) -> None:
         """Start the watchers; not before a fork."""

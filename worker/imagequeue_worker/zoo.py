@@ -106,15 +106,12 @@ def find_net(
     missing = [name for name in NET_FILES if not (folder / name).is_file()]
     if missing:
         raise NetUnavailable(
-            f"net folder {folder} has no {' and no '.join(missing)}; "
-            "set IMAGEQUEUE_NET to a folder with both files"
+            f"net folder {folder} has no {' and no '.join(missing)}; set IMAGEQUEUE_NET to a folder with both files"
         )
     return folder
 
 
-def fetch_net(
-    net: KnownNet = DEFAULT_NET, cache: Path | None = None, progress: Progress | None = None
-) -> Path:
+def fetch_net(net: KnownNet = DEFAULT_NET, cache: Path | None = None, progress: Progress | None = None) -> Path:
     """The cached folder of a known net; files that it lacks, or that are damaged, are fetched first.
 
     A file appears under its name only when its checksum is right, so that an interruption leaves nothing half
@@ -137,9 +134,7 @@ class _RefusedError(Exception):
 
 def _is_right(path: Path, file: NetFile) -> bool:
     try:
-        return (
-            path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-        )
+        return path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
     except FileNotFoundError:
         return False
 
@@ -194,9 +189,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 def _checked(address: str) -> str:
     """The address, if it is https: or on this very machine."""
     parts = urlsplit(address)
-    if parts.scheme == "https" or (
-        parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-    ):
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")):
         return address
     raise _RefusedError(f"{address} is not https:; nets are fetched over https: only")
 

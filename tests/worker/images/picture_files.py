@@ -73,9 +73,7 @@ def gif(frame, background=0, transparent=None, global_table=True, local_table=Fa
     codes = [4] + [2, 4] * (width * height) + [5] if pixels is None else pixels
     bits = sum(code << 3 * place for place, code in enumerate(codes))
     stream = bits.to_bytes((3 * len(codes) + 7) // 8, "little")
-    pieces = b"".join(
-        bytes([len(stream[i : i + 255])]) + stream[i : i + 255] for i in range(0, len(stream), 255)
-    )
+    pieces = b"".join(bytes([len(stream[i : i + 255])]) + stream[i : i + 255] for i in range(0, len(stream), 255))
     table = bytes([10, 20, 30, 255, 200, 100, 9, 99, 199, 1, 1, 1])
     local = local_table or not global_table
     return b"".join(
@@ -96,6 +94,4 @@ def bmp(bits, pixels, masks=None, height=None):
     rows, columns = pixels.shape[:2]
     body = struct.pack("<IiiHHIIiiII", 40, columns, height or rows, 1, bits, 3 if masks else 0, 0, 0, 0, 0, 0)
     offset = 14 + len(body) + len(extra)
-    return (
-        b"BM" + struct.pack("<IHHI", offset + pixels.nbytes, 0, 0, offset) + body + extra + pixels.tobytes()
-    )
+    return b"BM" + struct.pack("<IHHI", offset + pixels.nbytes, 0, 0, offset) + body + extra + pixels.tobytes()

@@ -21,13 +21,9 @@ WHOLE = {
     "png palette": made.encode(made.PALETTE, "PNG", transparency=3),
     "webp": made.encode(made.COFFEE, "WEBP"),
     "webp lossless": made.encode(made.RGBA, "WEBP", lossless=True),
-    "webp animated": made.encode(
-        made.COFFEE, "WEBP", save_all=True, append_images=[made.COFFEE.transpose(0)]
-    ),
+    "webp animated": made.encode(made.COFFEE, "WEBP", save_all=True, append_images=[made.COFFEE.transpose(0)]),
     "gif": made.encode(made.PALETTE, "GIF", transparency=3),
-    "gif animated": made.encode(
-        made.PALETTE, "GIF", save_all=True, append_images=[made.PALETTE.transpose(0)]
-    ),
+    "gif animated": made.encode(made.PALETTE, "GIF", save_all=True, append_images=[made.PALETTE.transpose(0)]),
     "tiff": made.encode(made.COFFEE, "TIFF"),
     "tiff lzw": made.encode(made.COFFEE, "TIFF", compression="tiff_lzw"),
     "tiff deflate": made.encode(made.COFFEE, "TIFF", compression="tiff_adobe_deflate"),
@@ -60,9 +56,7 @@ def test_a_file_that_is_cut_is_corrupt_and_never_half_a_picture(data):
         assert complete or result is ErrorCode.CORRUPT, f"cut at {cut} of {len(data)}"
 
 
-@pytest.mark.parametrize(
-    "name", ["jpeg", "jpeg progressive", "jpeg cmyk", "png", "gif", "gif animated", "webp"]
-)
+@pytest.mark.parametrize("name", ["jpeg", "jpeg progressive", "jpeg cmyk", "png", "gif", "gif animated", "webp"])
 def test_a_missing_end_is_corrupt(name):
     assert outcome(WHOLE[name][:-2]) is ErrorCode.CORRUPT
 

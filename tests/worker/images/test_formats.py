@@ -193,9 +193,7 @@ UNSUPPORTED = {
     "tiff of colour floats": tiff(np.zeros((5, 7, 3), np.float32), photometric="rgb"),
     "tiff of 32 bits": made.encode(made.GREY.convert("I"), "TIFF"),
     "tiff LAB": made.encode(made.COFFEE.convert("LAB"), "TIFF"),
-    "jpeg of 12 bits": made.encode(made.COFFEE, "JPEG").replace(
-        b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"
-    ),
+    "jpeg of 12 bits": made.encode(made.COFFEE, "JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
     "ico": made.encode(made.COFFEE, "ICO"),
     "jpeg 2000": made.encode(made.COFFEE, "JPEG2000"),
     "eps": made.encode(made.COFFEE, "EPS"),

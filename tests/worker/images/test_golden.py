@@ -23,9 +23,7 @@ def pictures():
 def test_golden_crops_are_equal_byte_for_byte(record_property):
     with np.load(Path(ROOT) / "golden/net/mobilenet_v2.npz") as golden:
         crops = dict(zip(golden["crop_index"].tolist(), golden["crops"], strict=True))
-    differing = [
-        index for index, data in pictures() if index in crops and (preprocess(data) != crops[index]).any()
-    ]
+    differing = [index for index, data in pictures() if index in crops and (preprocess(data) != crops[index]).any()]
     record_property("golden:crops", [len(crops), len(differing)])
     assert len(crops) == 40
     assert differing == []
@@ -34,9 +32,7 @@ def test_golden_crops_are_equal_byte_for_byte(record_property):
 def test_all_pictures_equal_opencv_byte_for_byte(record_property):
     files = pictures()
     differing = [
-        index
-        for index, data in files
-        if oracle.differing_bytes(preprocess(data), oracle.crop(oracle.decode(data)))
+        index for index, data in files if oracle.differing_bytes(preprocess(data), oracle.crop(oracle.decode(data)))
     ]
     record_property("golden:pictures", [len(files), len(differing)])
     assert len(files) == 200

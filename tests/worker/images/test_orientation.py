@@ -47,9 +47,7 @@ SEGMENTS = {
     "no prefix": [b"ABCDEF" + made.tiff_block(6)],
     "other prefix": [b"Exif\x00\xff" + made.tiff_block(6)],
     "other byte order mark": [EXIF + b"II\x2b\x00" + made.tiff_block(6)[4:]],
-    "more entries promised than there are": [
-        EXIF + made.tiff_block(6)[:8] + b"\x64\x00" + made.tiff_block(6)[10:]
-    ],
+    "more entries promised than there are": [EXIF + made.tiff_block(6)[:8] + b"\x64\x00" + made.tiff_block(6)[10:]],
     "directory further on": [EXIF + b"II*\x00" + struct.pack("<I", 20) + bytes(12) + made.tiff_block(6)[8:]],
 }
 

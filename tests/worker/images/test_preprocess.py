@@ -42,9 +42,7 @@ def test_a_preprocessing_that_makes_no_sense_is_refused(wrong):
 
 
 def test_threads_get_what_one_thread_gets():
-    files = [
-        made.encode(made.COFFEE.resize((w, 300)), kind) for w in range(300, 340) for kind in ("JPEG", "PNG")
-    ]
+    files = [made.encode(made.COFFEE.resize((w, 300)), kind) for w in range(300, 340) for kind in ("JPEG", "PNG")]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(preprocess, files))
     assert all((a == preprocess(data)).all() for a, data in zip(together, files, strict=True))

@@ -64,9 +64,7 @@ def test_a_view_that_is_not_contiguous_equals_opencv():
 
 side = st.integers(1, 700) | st.integers(200, 520) | st.integers(1, 30) | st.integers(700, 1500)
 multiple = st.builds(lambda n, off: max(1, 256 * n + off), st.integers(1, 4), st.integers(-1, 1))
-thin = st.tuples(st.integers(1, 20), st.integers(1, 4000)) | st.tuples(
-    st.integers(1, 4000), st.integers(1, 20)
-)
+thin = st.tuples(st.integers(1, 20), st.integers(1, 4000)) | st.tuples(st.integers(1, 4000), st.integers(1, 20))
 
 
 @settings(max_examples=600, deadline=None)

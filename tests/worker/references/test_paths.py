@@ -41,12 +41,7 @@ def code_of(ref, *roots, **options):
 @pytest.mark.parametrize("name", ["a.jpg", "sub/b.jpg", "./a.jpg", "sub//b.jpg", "sub/../a.jpg"])
 def test_a_path_below_the_root_is_read_absolute_or_relative(root, name):
     fetch = references(root).fetch
-    assert (
-        fetch(name)
-        == fetch(f"{root}/{name}")
-        == fetch(f"file:{root}/{name}")
-        == fetch(f"file://{root}/{name}")
-    )
+    assert fetch(name) == fetch(f"{root}/{name}") == fetch(f"file:{root}/{name}") == fetch(f"file://{root}/{name}")
     assert fetch(name) == INSIDE
 
 
@@ -173,9 +168,7 @@ def test_a_link_that_leads_to_itself_is_forbidden(root):
     assert code_of("loop.jpg", root) is ErrorCode.FORBIDDEN
 
 
-@pytest.mark.parametrize(
-    "ref", ["absent.jpg", "absent/a.jpg", "a.jpg/b.jpg", "n" * 300, "n/" * 3000, "a\x00.jpg"]
-)
+@pytest.mark.parametrize("ref", ["absent.jpg", "absent/a.jpg", "a.jpg/b.jpg", "n" * 300, "n/" * 3000, "a\x00.jpg"])
 def test_what_is_not_there_is_not_found(root, ref):
     assert code_of(ref, root) is ErrorCode.NOT_FOUND
 

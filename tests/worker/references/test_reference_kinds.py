@@ -19,9 +19,7 @@ def fetch(tmp_path):
     return References(ImageSources(image_roots=(tmp_path,))).fetch
 
 
-@pytest.mark.parametrize(
-    "ref", ["https://host/a.jpg", "s3://bucket/a", "gopher://x", "HTTP://host/a", "c++://x"]
-)
+@pytest.mark.parametrize("ref", ["https://host/a.jpg", "s3://bucket/a", "gopher://x", "HTTP://host/a", "c++://x"])
 def test_an_unknown_kind_is_unsupported_and_the_message_lists_the_known_ones(fetch, ref):
     with pytest.raises(ImageError, match=r"is no kind .* file:") as caught:
         fetch(ref)
@@ -35,9 +33,7 @@ def test_the_contracts_kinds_without_slashes_are_never_paths(fetch, ref):
     assert caught.value.code is ErrorCode.UNSUPPORTED_REFERENCE
 
 
-@pytest.mark.parametrize(
-    "ref", ["C:/a.jpg", "a:b.jpg", "x://a.jpg", "12:30.jpg", "notes:today.jpg", "a b://c", ":x"]
-)
+@pytest.mark.parametrize("ref", ["C:/a.jpg", "a:b.jpg", "x://a.jpg", "12:30.jpg", "notes:today.jpg", "a b://c", ":x"])
 def test_other_colons_belong_to_paths(fetch, ref):
     with pytest.raises(ImageError) as caught:
         fetch(ref)

@@ -106,9 +106,7 @@ class Arguments:
         y_scale, y_zero_point = self.number("Y_scale", scale), self.integer("Y_zero_point", zero_point)
         if (problem := scale_problem(y_scale)) is not None:
             raise self.error(f"Y_scale {problem}; re-export the net")
-        self.require(
-            0 <= y_zero_point <= 255, f"Y_zero_point is {y_zero_point}; must be 0 to 255; re-export the net"
-        )
+        self.require(0 <= y_zero_point <= 255, f"Y_zero_point is {y_zero_point}; must be 0 to 255; re-export the net")
         return y_scale, y_zero_point
 
     def same_quantization(self, x: TensorSpec) -> None:

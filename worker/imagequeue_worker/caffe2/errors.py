@@ -39,9 +39,7 @@ class UnsupportedOperator(Caffe2Error):
         self.op_type = op_type
         self.known = tuple(sorted(known))
         place = f" ({where})" if where else ""
-        super().__init__(
-            f"operator {op_type!r}{place} is not supported; supported are {', '.join(self.known)}"
-        )
+        super().__init__(f"operator {op_type!r}{place} is not supported; supported are {', '.join(self.known)}")
 
 
 class InvalidOperator(Caffe2Error):

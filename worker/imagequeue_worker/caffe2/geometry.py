@@ -59,9 +59,7 @@ def read_window(args: Arguments) -> Window:
     kernel = _pair(args, "kernel", 1)
     pads = args.integers("pads") or _four(args)
     args.require(len(pads) == 4, f"pads has {len(pads)} numbers; must have four: top, left, bottom, right")
-    window = Window(
-        kernel, _pair(args, "stride", 1), (pads[0], pads[1], pads[2], pads[3]), _pair(args, "dilation", 1)
-    )
+    window = Window(kernel, _pair(args, "stride", 1), (pads[0], pads[1], pads[2], pads[3]), _pair(args, "dilation", 1))
     for name, values, least in (
         ("kernel", window.kernel, 1),
         ("stride", window.stride, 1),

@@ -70,12 +70,8 @@ def build_graph(init: NetDef, predict: NetDef) -> Graph:
         InvalidOperator: A constant that is wrong in itself.
     """
     if len(init.ops) + len(predict.ops) > MAX_OPERATORS:
-        raise InvalidNet(
-            f"has {len(init.ops) + len(predict.ops):,} operators; the limit is {MAX_OPERATORS:,}"
-        )
-    graph = Graph(
-        predict.name or init.name, outputs=predict.external_outputs, input_size=_carried_size(predict)
-    )
+        raise InvalidNet(f"has {len(init.ops) + len(predict.ops):,} operators; the limit is {MAX_OPERATORS:,}")
+    graph = Graph(predict.name or init.name, outputs=predict.external_outputs, input_size=_carried_size(predict))
     current: dict[str, int] = {}
     _check_types(init, predict)
     written = {name for op in init.ops for name in op.outputs}
@@ -112,9 +108,7 @@ def _carried_size(net: NetDef) -> tuple[int, int] | None:
     for arg in net.args:
         if arg.name == "input_size":
             if len(arg.ints) != 2 or not all(0 < size <= 1 << 14 for size in arg.ints):
-                raise InvalidNet(
-                    f"net argument input_size is {list(arg.ints)}; must be height and width, 1 to 16384"
-                )
+                raise InvalidNet(f"net argument input_size is {list(arg.ints)}; must be height and width, 1 to 16384")
             return arg.ints[0], arg.ints[1]
     return None
 
@@ -128,9 +122,7 @@ def _node(graph: Graph, op: OperatorDef, current: dict[str, int], where: str) ->
             )
     inputs = tuple(current[name] for name in op.inputs)
     if not op.outputs or len(set(op.outputs)) != len(op.outputs):
-        raise InvalidNet(
-            f"{op.type} ({where}) has outputs {list(op.outputs)}; must have one or more, all different"
-        )
+        raise InvalidNet(f"{op.type} ({where}) has outputs {list(op.outputs)}; must have one or more, all different")
     outputs = []
     for name in op.outputs:
         current[name] = graph.slot(name)
@@ -141,9 +133,7 @@ def _node(graph: Graph, op: OperatorDef, current: dict[str, int], where: str) ->
 def declare(node: Node, specs: Sequence[TensorSpec]) -> Iterator[tuple[int, TensorSpec]]:
     """Pair the slots that an operator writes with what it promises for them."""
     if len(node.outputs) > len(specs):
-        raise InvalidNet(
-            f"{node.args.op_type}{node.args.where} names {len(node.outputs)} outputs; it has {len(specs)}"
-        )
+        raise InvalidNet(f"{node.args.op_type}{node.args.where} names {len(node.outputs)} outputs; it has {len(specs)}")
     return zip(node.outputs, specs, strict=False)
 
 
@@ -153,9 +143,7 @@ def _fold(graph: Graph, node: Node) -> None:
     operator = make_operator(inputs, node.args)
     total = sum(spec.size for spec in (*graph.constants.values(), *operator.outputs))
     if total > MAX_CONSTANT_ELEMENTS:
-        raise InvalidNet(
-            f"the net's constants have {total:,} elements; the limit is {MAX_CONSTANT_ELEMENTS:,}"
-        )
+        raise InvalidNet(f"the net's constants have {total:,} elements; the limit is {MAX_CONSTANT_ELEMENTS:,}")
     arrays = operator.run([spec.constant for spec in inputs if spec.constant is not None], Scratch())
     for (slot, spec), data in zip(declare(node, operator.outputs), arrays, strict=False):
         graph.constants[slot] = TensorSpec(spec.kind, data.shape, spec.scale, spec.zero_point, data)

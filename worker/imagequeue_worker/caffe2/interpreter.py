@@ -41,9 +41,7 @@ class Plan:
         InvalidOperator, InvalidNet: What does not fit this input.
     """
 
-    def __init__(
-        self, nodes: Sequence[Node], constants: Mapping[int, TensorSpec], slot: int, spec: TensorSpec
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], constants: Mapping[int, TensorSpec], slot: int, spec: TensorSpec) -> None:
         self.input = slot
         self.constants = constants
         self.specs: dict[int, TensorSpec] = {**constants, slot: spec}
@@ -66,9 +64,7 @@ class Plan:
             scratch: Working memory.
             keep: Slots to return; None keeps everything.
         """
-        blobs: dict[int, Array] = {
-            s: spec.constant for s, spec in self.constants.items() if spec.constant is not None
-        }
+        blobs: dict[int, Array] = {s: spec.constant for s, spec in self.constants.items() if spec.constant is not None}
         blobs[self.input] = data
         for step in self.steps:
             results = step.operator.run([blobs[s] for s in step.inputs], scratch)
@@ -120,9 +116,7 @@ class Interpreter:
 
     def _find_output(self) -> int:
         written = [slot for node in self._graph.body for slot in node.outputs]
-        floats = [
-            slot for slot in written if slot in self._plan.specs and self._plan.specs[slot].kind == "float"
-        ]
+        floats = [slot for slot in written if slot in self._plan.specs and self._plan.specs[slot].kind == "float"]
         if not floats:
             raise InvalidNet(
                 f"the net writes no float blob (outputs: {', '.join(self._graph.outputs) or 'not named'}); "

@@ -41,12 +41,8 @@ def load_net(
     """
     chosen = choose_engine(engine)
     if len(paths) not in (1, 2):
-        raise InvalidInput(
-            f"load_net got {len(paths)} paths; give a folder, or init_net.pb and predict_net.pb"
-        )
-    init, predict = (
-        (Path(paths[0]) / f"{n}_net.pb" for n in ("init", "predict")) if len(paths) == 1 else paths
-    )
+        raise InvalidInput(f"load_net got {len(paths)} paths; give a folder, or init_net.pb and predict_net.pb")
+    init, predict = (Path(paths[0]) / f"{n}_net.pb" for n in ("init", "predict")) if len(paths) == 1 else paths
     init_bytes, predict_bytes = _read_file(Path(init)), _read_file(Path(predict))
     graph = build_graph(_read_net(init_bytes, init), _read_net(predict_bytes, predict))
     return Net(graph, hashlib.sha256(init_bytes + predict_bytes).hexdigest(), chosen, scaling, input_size)
@@ -61,9 +57,7 @@ def _read_file(path: Path) -> bytes:
     except OSError as error:
         raise NetNotFound(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     if len(data) > MAX_FILE_BYTES:
-        raise NetFormatError(
-            f"{path} has more than {MAX_FILE_BYTES:,} bytes; this is no net that could be run"
-        )
+        raise NetFormatError(f"{path} has more than {MAX_FILE_BYTES:,} bytes; this is no net that could be run")
     return data
 
 

@@ -133,8 +133,7 @@ class Net:
         wanted = (*self.input_size, len(self.scaling.mean))
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
             raise InvalidInput(
-                f"pictures are {pixels.dtype} {list(pixels.shape)}; must be uint8 {['N', *wanted]}, "
-                "N at least 1"
+                f"pictures are {pixels.dtype} {list(pixels.shape)}; must be uint8 {['N', *wanted]}, N at least 1"
             )
 
     def _quantize(self, inputs: Mapping[str, Array]) -> Array:

@@ -100,9 +100,7 @@ def _read_operator(reader: Reader) -> OperatorDef:
             args.append(_read_argument(reader.message()))
         else:
             reader.skip(wire)
-    return OperatorDef(
-        _last(texts[4]), tuple(texts[1]), tuple(texts[2]), tuple(args), _last(texts[3]), _last(texts[7])
-    )
+    return OperatorDef(_last(texts[4]), tuple(texts[1]), tuple(texts[2]), tuple(args), _last(texts[3]), _last(texts[7]))
 
 
 def _read_argument(reader: Reader) -> Argument:

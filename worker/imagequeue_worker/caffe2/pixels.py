@@ -24,12 +24,8 @@ class PixelScaling:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.mean) == len(self.std) <= 16:
-            raise InvalidInput(
-                f"mean has {len(self.mean)} channels, std {len(self.std)}; must be as many, 1 to 16"
-            )
-        if not all(math.isfinite(m) for m in self.mean) or not all(
-            s > 0 and math.isfinite(s) for s in self.std
-        ):
+            raise InvalidInput(f"mean has {len(self.mean)} channels, std {len(self.std)}; must be as many, 1 to 16")
+        if not all(math.isfinite(m) for m in self.mean) or not all(s > 0 and math.isfinite(s) for s in self.std):
             raise InvalidInput(f"mean is {self.mean}, std {self.std}; must be finite, and std positive")
 
     def apply(self, pixels: Array) -> Array:

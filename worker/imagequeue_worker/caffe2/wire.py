@@ -74,9 +74,7 @@ class Reader:
     def fixed(self, size: int) -> bytes:
         """Read exactly `size` bytes."""
         if size > self.end - self.position:
-            raise self.fail(
-                f"a value of {size:,} bytes does not fit into the {self.end - self.position:,} left"
-            )
+            raise self.fail(f"a value of {size:,} bytes does not fit into the {self.end - self.position:,} left")
         start = self.position
         self.position += size
         return self.data[start : self.position]

@@ -56,9 +56,7 @@ def _decode_jpeg(data: bytes, limits: Limits) -> NDArray[np.uint8]:
     try:
         pixels = simplejpeg.decode_jpeg(data, "BGR")
     except MemoryError as error:
-        raise ImageError(
-            ErrorCode.TOO_LARGE, f"image is {width}x{height}; memory ran out decoding it"
-        ) from error
+        raise ImageError(ErrorCode.TOO_LARGE, f"image is {width}x{height}; memory ran out decoding it") from error
     except (ValueError, OverflowError) as error:
         raise _jpeg_error(error) from error
     return turn(pixels, jpeg_orientation(data))

@@ -84,9 +84,7 @@ def _area(pixels: Pixels, rows: Window, columns: Window) -> Pixels:
     """
     down, across = area_taps(rows), area_taps(columns)
     # The interleaved channels of a tap are gathered together.
-    gather = [
-        _each_channel(np.minimum(across.start + tap, columns.src - 1)) for tap in range(len(across.weight))
-    ]
+    gather = [_each_channel(np.minimum(across.start + tap, columns.src - 1)) for tap in range(len(across.weight))]
     spread = [np.repeat(weight, 3) for weight in across.weight]
 
     out = np.empty((rows.size, columns.size * 3), np.uint8)

@@ -62,9 +62,7 @@ def area_taps(window: Window) -> AreaTaps:
     taps = int((last - start + tail).max())
     source = start + np.arange(taps)[:, np.newaxis]  # [taps, size]
     weight = np.where(source < last, 1.0 / cell, 0.0)
-    weight = np.where(
-        source == last, np.where(tail, np.minimum(np.minimum(end - last, 1.0), cell) / cell, 0.0), weight
-    )
+    weight = np.where(source == last, np.where(tail, np.minimum(np.minimum(end - last, 1.0), cell) / cell, 0.0), weight)
     weight = np.where(source < whole, (whole - begin) / cell, weight)
     return AreaTaps(start.astype(np.intp), weight.astype(np.float32))
 

@@ -80,8 +80,7 @@ class PathReader:
             count += len(chunk)
         raise ImageError(
             ErrorCode.TOO_LARGE,
-            f"{shown(ref)} has {max(size, count)} bytes; at most {self._bytes_max} are read; "
-            "raise --max-image-bytes",
+            f"{shown(ref)} has {max(size, count)} bytes; at most {self._bytes_max} are read; raise --max-image-bytes",
         )
 
 
@@ -104,9 +103,7 @@ def _path_of(ref: str) -> bytes:
 
 def _no_file(ref: str, mode: int) -> ImageError:
     if stat.S_ISDIR(mode):
-        return ImageError(
-            ErrorCode.UNSUPPORTED_FORMAT, f"{shown(ref)} is a folder; name the image files in it"
-        )
+        return ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"{shown(ref)} is a folder; name the image files in it")
     kind = "FIFO" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
     return ImageError(ErrorCode.FORBIDDEN, f"{shown(ref)} is a {kind}; regular files only are read")
 

@@ -24,9 +24,7 @@ _WITHOUT_SLASHES: Final = frozenset({"blob", "data"})
 def register(scheme: str, factory: Factory) -> None:
     """Make `scheme:` a known kind for every `References` built from now on; replaces one of the same name."""
     if not _SCHEME.fullmatch(scheme + ":"):
-        raise ValueError(
-            f"scheme is {scheme!r}; a letter, then letters, digits and + . - are allowed, two at least"
-        )
+        raise ValueError(f"scheme is {scheme!r}; a letter, then letters, digits and + . - are allowed, two at least")
     _kinds[scheme.lower()] = factory
 
 

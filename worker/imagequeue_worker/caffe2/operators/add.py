@@ -18,9 +18,7 @@ class Int8Add(Operator):
         args.order()
         args.inputs(inputs, "int8", "int8")
         a, b = inputs
-        args.require(
-            a.shape == b.shape, f"inputs have shapes {list(a.shape)} and {list(b.shape)}; must be equal"
-        )
+        args.require(a.shape == b.shape, f"inputs have shapes {list(a.shape)} and {list(b.shape)}; must be equal")
         y_scale, y_zero_point = args.output_quantization()
         minimum = relu_minimum(args, y_zero_point, relu=args.op_type.endswith("Relu"))
         ratios = []

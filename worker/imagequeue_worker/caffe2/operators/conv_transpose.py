@@ -25,9 +25,7 @@ class Int8ConvTranspose(Operator):
         x, w, _ = inputs
         batch, height, width, depth = picture(args, x)
         self.window = read_window(args)
-        args.require(
-            args.integer("group", 1) == 1, f"group is {args.integer('group', 1)}; must be 1 for this operator"
-        )
+        args.require(args.integer("group", 1) == 1, f"group is {args.integer('group', 1)}; must be 1 for this operator")
         kernel, stride, pads = self.window.kernel, self.window.stride, self.window.pads
         args.require(
             w.shape[:3] == (depth, *kernel),
@@ -39,9 +37,7 @@ class Int8ConvTranspose(Operator):
             (width - 1) * stride[1] + kernel[1] + adj[1],
         )
         size = (self.full[0] - pads[0] - pads[2], self.full[1] - pads[1] - pads[3])
-        args.require(
-            min(size) > 0, f"output would be {size[0]} x {size[1]}; must not be empty; lower the padding"
-        )
+        args.require(min(size) > 0, f"output would be {size[0]} x {size[1]}; must not be empty; lower the padding")
         self.zero_point = x.zero_point
         channels = w.shape[3]
         check_size(args, (batch, *self.full, channels))

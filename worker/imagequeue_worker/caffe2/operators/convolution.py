@@ -91,9 +91,7 @@ class Pointwise(Convolution):
             values = scratch.array("input", block.shape, self.linear.dtype)
             np.copyto(values, block)
             acc = self.linear.accumulator(scratch, len(block), self.out_width)
-            np.matmul(
-                values.reshape(-1, channels), self.linear.weights, out=acc.reshape(-1, self.linear.channels)
-            )
+            np.matmul(values.reshape(-1, channels), self.linear.weights, out=acc.reshape(-1, self.linear.channels))
             self.linear.requantize(acc, out[row : row + step], self.addend, scratch)
 
 
@@ -175,9 +173,7 @@ def int8_conv(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
     x, w, _ = inputs
     window, group = read_window(args), args.integer("group", 1)
     channels = picture(args, x)[3]
-    args.require(
-        group >= 1 and channels % group == 0, f"group is {group}; must divide the input's {channels} channels"
-    )
+    args.require(group >= 1 and channels % group == 0, f"group is {group}; must divide the input's {channels} channels")
     args.require(
         len(w.shape) == 4 and w.shape[0] % group == 0 and w.shape[1:] == (*window.kernel, channels // group),
         f"weights have shape {list(w.shape)}; must be {['M', *window.kernel, channels // group]}, "

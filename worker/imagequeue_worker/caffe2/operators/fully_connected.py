@@ -20,9 +20,7 @@ class Int8FC(Operator):
         x, w, _ = inputs
         args.require(len(x.shape) >= 1 and x.size > 0, f"input has shape {list(x.shape)}; must not be empty")
         depth = x.size // x.shape[0]
-        args.require(
-            depth == w.shape[1], f"input has {depth} values each, weights {w.shape[1]}; must be equal"
-        )
+        args.require(depth == w.shape[1], f"input has {depth} values each, weights {w.shape[1]}; must be equal")
         self.linear = Linear(args, x, w, weights.T, bias)
         self.addend = self.linear.requantizer.tiled(1)
         self.outputs = (self.linear.output(check_size(args, (x.shape[0], w.shape[0]))),)

@@ -49,9 +49,7 @@ class Int8Reshape(Operator):
         if len(inputs) == 2:
             args.inputs(inputs, "int8", inputs[1].kind if inputs[1].kind == "int32" else "int64")
             args.require("shape" not in args, "has both the argument `shape` and a shape as input; drop one")
-            args.require(
-                inputs[1].constant is not None, "the shape is computed by the net; must be a constant"
-            )
+            args.require(inputs[1].constant is not None, "the shape is computed by the net; must be a constant")
             wanted = tuple(int(value) for value in np.asarray(inputs[1].constant).ravel())
         else:
             args.inputs(inputs, "int8")
@@ -83,9 +81,7 @@ def _resolve_shape(args: Arguments, wanted: tuple[int, ...], x: TensorSpec) -> t
     shape = list(wanted)
     for axis, extent in enumerate(shape):
         if extent == 0:
-            args.require(
-                axis < len(x.shape), f"shape {list(wanted)} keeps dimension {axis}, which input has not"
-            )
+            args.require(axis < len(x.shape), f"shape {list(wanted)} keeps dimension {axis}, which input has not")
             shape[axis] = x.shape[axis]
     args.require(all(extent >= -1 for extent in shape), f"shape is {list(wanted)}; only -1 may be negative")
     args.require(shape.count(-1) <= 1, f"shape is {list(wanted)}; only one dimension may be -1")
@@ -93,14 +89,10 @@ def _resolve_shape(args: Arguments, wanted: tuple[int, ...], x: TensorSpec) -> t
     for extent in shape:
         known *= extent if extent != -1 else 1
     if -1 in shape:
-        args.require(
-            known > 0 and x.size % known == 0, f"shape {list(wanted)} does not divide {x.size} values"
-        )
+        args.require(known > 0 and x.size % known == 0, f"shape {list(wanted)} does not divide {x.size} values")
         shape[shape.index(-1)] = x.size // known
     else:
-        args.require(
-            known == x.size, f"shape {list(wanted)} has {known} values, input {x.size}; must be equal"
-        )
+        args.require(known == x.size, f"shape {list(wanted)} has {known} values, input {x.size}; must be equal")
     return check_size(args, tuple(shape))
 
 

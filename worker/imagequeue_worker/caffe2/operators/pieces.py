@@ -30,8 +30,7 @@ class Int8Concat(Operator):
         for number, x in enumerate(inputs[1:], 1):
             args.require(
                 _without(x.shape, self.axis) == _without(first.shape, self.axis),
-                f"input {number} has shape {list(x.shape)}; must be {list(first.shape)} "
-                f"but for axis {self.axis}",
+                f"input {number} has shape {list(x.shape)}; must be {list(first.shape)} but for axis {self.axis}",
             )
             args.require(
                 x.scale == first.scale and x.zero_point == first.zero_point,
@@ -76,14 +75,10 @@ class Int8Slice(Operator):
         for axis, extent in enumerate(x.shape):
             start, end = (starts[axis], ends[axis]) if axis < len(starts) else (0, -1)
             start, end = (min(v + extent + 1 if v < 0 else v, extent) for v in (start, end))
-            args.require(
-                0 <= start <= end, f"slice {start} to {end} of dimension {axis}; must not be negative"
-            )
+            args.require(0 <= start <= end, f"slice {start} to {end} of dimension {axis}; must not be negative")
             cut.append(slice(start, end))
         changed = [a for a, extent in enumerate(x.shape) if cut[a] != slice(0, extent)]
-        args.require(
-            len(changed) <= 1, f"slices dimensions {changed}; Caffe2 slices one at a time; use two operators"
-        )
+        args.require(len(changed) <= 1, f"slices dimensions {changed}; Caffe2 slices one at a time; use two operators")
         self.rowwise = 0 not in changed
         if self.rowwise and cut:
             cut[0] = slice(None)

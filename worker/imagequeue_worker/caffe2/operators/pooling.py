@@ -19,9 +19,7 @@ def _pooling_window(args: Arguments, height: int, width: int) -> Window:
         args.require(window.dilation == (1, 1), f"dilation is {list(window.dilation)}; must be 1 for pooling")
         return window
     geometry = ("pad", "stride", "dilation")
-    names = [
-        n for n in geometry if args.integer(n, int(n != "pad")) != int(n != "pad") or args.integers(n + "s")
-    ]
+    names = [n for n in geometry if args.integer(n, int(n != "pad")) != int(n != "pad") or args.integers(n + "s")]
     args.require(not names, f"global_pooling is set together with {', '.join(names)}; leave those out")
     return Window((height, width))
 
@@ -72,18 +70,12 @@ class Int8AveragePool(_Pooling):
             2.0**-8 <= ratio < 2.0**8,
             f"input scale {x.scale:.6g} over Y_scale {y_scale:.6g} is {ratio:.6g}; must be in [2^-8, 2^8)",
         )
-        args.require(
-            self.window.taps < 1 << 24, f"the window has {self.window.taps:,} pixels; must be below 2^24"
-        )
+        args.require(self.window.taps < 1 << 24, f"the window has {self.window.taps:,} pixels; must be below 2^24")
         with np.errstate(over="ignore"):
             divisor = np.float32(y_scale) * np.float32(self.window.taps)
-        args.require(
-            bool(np.isfinite(divisor)), f"Y_scale {y_scale:.6g} times {self.window.taps} pixels is infinite"
-        )
+        args.require(bool(np.isfinite(divisor)), f"Y_scale {y_scale:.6g} times {self.window.taps} pixels is infinite")
         self.scale = float(np.float32(x.scale) / divisor)
-        args.require(
-            self.scale >= 2.0**-32, f"the rescaling factor is {self.scale:.6g}; must be at least 2^-32"
-        )
+        args.require(self.scale >= 2.0**-32, f"the rescaling factor is {self.scale:.6g}; must be at least 2^-32")
         self.zero_point = x.zero_point
         self.outputs = (TensorSpec("int8", self.shape, y_scale, self.y_zero_point),)
 

@@ -38,9 +38,7 @@ def _source(args: Arguments, name: str, size: int) -> Array:
     args.require(bool(scale > 0) and math.isfinite(scale), f"{name} is {scale}; must be finite and positive")
     with np.errstate(over="ignore"):
         target = float(np.float32(size) * scale)
-    args.require(
-        target <= MAX_ELEMENTS, f"{name} is {scale}: {target:.4g} pixels; the limit is {MAX_ELEMENTS:,}"
-    )
+    args.require(target <= MAX_ELEMENTS, f"{name} is {scale}: {target:.4g} pixels; the limit is {MAX_ELEMENTS:,}")
     steps = np.arange(int(target)).astype(np.float32) / scale
     return np.minimum(steps.astype(np.int64), size - 1)
 

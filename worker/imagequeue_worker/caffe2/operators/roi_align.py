@@ -40,9 +40,7 @@ class Int8RoIAlign(Operator):
         self.sampling = args.integer("sampling_ratio", 0)
         args.require(bool(self.spatial_scale > 0), f"spatial_scale is {self.spatial_scale}; must be positive")
         args.require(min(self.pooled) > 0, f"pooled_h, pooled_w are {list(self.pooled)}; must be positive")
-        args.require(
-            0 <= self.sampling <= MAX_GRID, f"sampling_ratio is {self.sampling}; must be 0 to {MAX_GRID}"
-        )
+        args.require(0 <= self.sampling <= MAX_GRID, f"sampling_ratio is {self.sampling}; must be 0 to {MAX_GRID}")
         args.require(
             len(rois.shape) == 2 and rois.shape[1] in (4, 5),
             f"regions have shape {list(rois.shape)}; must be [R, 4] or [R, 5]",
@@ -75,9 +73,7 @@ class Int8RoIAlign(Operator):
         result: Array = np.clip(steps, 0, 255).astype(np.uint8)
         return result
 
-    def _axis(
-        self, start: np.float32, extent: np.float32, bins: int, size: int
-    ) -> tuple[Array, Array, Array, Array]:
+    def _axis(self, start: np.float32, extent: np.float32, bins: int, size: int) -> tuple[Array, Array, Array, Array]:
         """Return inside, low, high, fraction of every sample [bins, grid] along one axis."""
         step = extent / np.float32(bins)
         grid = self.sampling or int(np.ceil(step))
