@@ -10,7 +10,7 @@ from typing import Self
 
 from imagequeue import contract, reading
 from imagequeue.connection import DEFAULT_REDIS_URL
-from imagequeue.contract import DEFAULT_COLLECTION, IMAGES_PER_JOB_MAX, Priority, Result
+from imagequeue.contract import DEFAULT_COLLECTION, IMAGES_PER_JOB, Priority, Result
 from imagequeue.errors import ConfigurationError, ImageQueueError, WaitTimeout
 from imagequeue.link import Link
 from imagequeue.orders import OnFull, Order, Receipt, Reference, Submission, as_image, check_timeout, chunked
@@ -91,7 +91,7 @@ class Producer:
         self,
         refs: Iterable[Reference],
         *,
-        chunk: int = IMAGES_PER_JOB_MAX,
+        chunk: int = IMAGES_PER_JOB,
         collection: str = DEFAULT_COLLECTION,
         priority: str = Priority.NORMAL,
         model: str | None = None,
@@ -100,7 +100,7 @@ class Producer:
         on_full: OnFull = "wait",
         timeout: float | None = None,
     ) -> Submission:
-        """Submit any number of images, up to 64 per job; return ids and counts of all.
+        """Submit any number of images, `chunk` (1 to 64) per job; return ids and counts of all.
 
         Keeps one id per image; `submit_chunks` does the same in constant memory. `timeout` is for each chunk.
 
@@ -123,7 +123,7 @@ class Producer:
         self,
         refs: Iterable[Reference],
         *,
-        chunk: int = IMAGES_PER_JOB_MAX,
+        chunk: int = IMAGES_PER_JOB,
         collection: str = DEFAULT_COLLECTION,
         priority: str = Priority.NORMAL,
         model: str | None = None,

@@ -70,14 +70,14 @@ def test_a_request_carries_what_was_asked_for(producer: Producer, connection: re
     assert requests(connection, "classify-high") == [expected]
 
 
-def test_many_images_go_in_jobs_of_up_to_64(producer: Producer, connection: redis.Redis) -> None:
-    producer.submit_many(f"/{n}" for n in range(130))
-    assert [len(request.images) for request in requests(connection)] == [64, 64, 2]
+def test_many_images_go_in_jobs_of_16(producer: Producer, connection: redis.Redis) -> None:
+    producer.submit_many(f"/{n}" for n in range(33))
+    assert [len(request.images) for request in requests(connection)] == [16, 16, 1]
 
 
-def test_a_smaller_chunk_can_be_asked_for(producer: Producer, connection: redis.Redis) -> None:
-    producer.submit_many(["/a", "/b", "/c"], chunk=2)
-    assert [len(request.images) for request in requests(connection)] == [2, 1]
+def test_another_chunk_can_be_asked_for(producer: Producer, connection: redis.Redis) -> None:
+    producer.submit_many((f"/{n}" for n in range(66)), chunk=64)
+    assert [len(request.images) for request in requests(connection)] == [64, 2]
 
 
 def test_a_chunk_of_large_references_is_cut_by_bytes(producer: Producer, connection: redis.Redis) -> None:
@@ -117,8 +117,8 @@ def test_no_images_are_no_job(producer: Producer, connection: redis.Redis) -> No
 def test_chunks_are_submitted_as_they_are_read(producer: Producer) -> None:
     endless = (f"/{n}" for n in count())
     parts = producer.submit_chunks(endless)
-    assert [next(parts).accepted, next(parts).accepted] == [64, 64]
-    assert producer.progress().accepted == 128
+    assert [next(parts).accepted, next(parts).accepted] == [16, 16]
+    assert producer.progress().accepted == 32
 
 
 def test_a_full_queue_is_refused_when_asked_to(redis_url: str, connection: redis.Redis) -> None:
@@ -151,7 +151,7 @@ def test_a_full_queue_is_waited_for(redis_url: str, connection: redis.Redis, set
 def test_a_refusal_tells_how_much_is_in(redis_url: str, connection: redis.Redis) -> None:
     with Producer(redis_url, depth_limit=100) as producer:
         with pytest.raises(QueueFull) as caught:
-            producer.submit_many((f"/{n}" for n in range(200)), on_full="raise")
+            producer.submit_many((f"/{n}" for n in range(200)), on_full="raise", chunk=64)
         assert "64 images of this call are accepted" in caught.value.__notes__[0]
 
 

@@ -166,6 +166,20 @@ def test_sigterm_finishes_what_is_in_flight_and_puts_the_rest_back_in_order(
     assert connection.zcard("rq:wip:classify") == 0
 
 
+def test_ctrl_c_drains_and_says_so_with_130(start_worker: StartWorker) -> None:
+    worker = start_worker()
+    assert worker.stop(signal.SIGINT) == 130
+    assert worker.children() == []
+
+
+def test_a_metrics_port_that_is_taken_is_one_clear_line_and_exit_code_2(start_worker: StartWorker) -> None:
+    first = start_worker()
+    second = start_worker("--metrics-port", str(first.metrics_port), ready=False)
+    assert second.process.wait(60) == 2
+    assert "--metrics-port" in second.log_text()
+    assert "Traceback" not in second.log_text()
+
+
 def test_sigterm_ends_an_idle_worker_at_once_and_it_leaves_rq(
     start_worker: StartWorker, connection: redis.Redis
 ) -> None:

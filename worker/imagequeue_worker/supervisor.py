@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from imagequeue.connection import UNAVAILABLE, connect
 from imagequeue_worker.batch_worker import BatchWorker
+from imagequeue_worker.errors import SettingsError
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.metrics_server import serve_metrics, use_metrics_slot
 from imagequeue_worker.nets import Nets
@@ -38,73 +39,85 @@ log = structlog.get_logger("imagequeue_worker.supervisor")
 RESTART_FIRST_SECONDS, RESTART_MAX_SECONDS = 0.5, 30.0
 STEADY_SECONDS = 10.0  # a child that lived this long was no failed start
 KILL_AFTER_GRACE_SECONDS = 5.0
-EXIT_OK, EXIT_UNUSABLE = 0, 2
+EXIT_OK, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 2, 130
 
 
 @dataclass(slots=True)
-class Slot:
-    """A place for one worker process; its number names the process's metric files. Times are monotonic seconds."""
+class Child:
+    """A place for one child process, which is started again when it ends. Times are monotonic seconds.
 
-    number: int
+    The number of a worker's place names its metric files; the metrics server has none.
+    """
+
+    number: int | None
     pid: int = 0
     worker: str = ""
+    starts: int = 0
     started_at: float = 0.0
     restart_at: float = 0.0
     backoff_seconds: float = RESTART_FIRST_SECONDS
 
 
 class Supervisor:
-    """State: the slots, the metrics child, and whether we are stopping."""
+    """State: the children, and whether we are stopping."""
 
     def __init__(self, settings: Settings, nets: Nets, worker_class: type[BatchWorker] = BatchWorker) -> None:
         self._settings = settings
         self._nets = nets
         self._worker_class = worker_class
         self._metrics_folder = Path(tempfile.mkdtemp(prefix="imagequeue-metrics-"))
-        self._slots = [Slot(number) for number in range(settings.processes or os.cpu_count() or 1)]
-        self._metrics_pid = 0
+        self._workers = [Child(number) for number in range(settings.processes or os.cpu_count() or 1)]
+        self._metrics = [Child(None)] if settings.metrics_port else []
         self._waker = Waker()
-        self._stopping = False
+        self._signal = 0
         self._kill_at = 0.0
 
     def run(self) -> int:
-        """Supervise until told to stop and every child has ended; the exit code of the command."""
+        """Supervise until told to stop and every worker has ended; the exit code of the command."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
         signal.signal(signal.SIGCHLD, lambda *_: self._waker.wake())
         try:
-            if self._settings.metrics_port:
-                self._metrics_pid = self._fork(self._serve_metrics)
-            while not self._stopping:
+            while not self._signal:
                 self._start_due()
                 self._waker.sleep(self._seconds_until_restart())
-                if not self._reap():
-                    return EXIT_UNUSABLE
+                self._reap()
             self._wait_for_the_end()
-            return EXIT_OK
+            return EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_OK
         finally:
-            self._signal_children(signal.SIGKILL)
-            if self._metrics_pid:
-                os.kill(self._metrics_pid, signal.SIGKILL)
+            self._send(signal.SIGKILL, [*self._workers, *self._metrics])
             shutil.rmtree(self._metrics_folder, ignore_errors=True)
 
     # --- children ------------------------------------------------------------------------------------------------
 
-    def _fork(self, main: Callable[[], None]) -> int:
-        """Run `main` in a child that ends with us; the child's pid."""
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in [*self._metrics, *self._workers]:
+            if not child.pid and now >= child.restart_at:
+                token = secrets.token_hex(4)
+                child.starts += 1
+                child.started_at = now
+                child.pid = self._fork(child, token)
+                child.worker = _worker_name(child.pid, token)
+
+    def _fork(self, child: Child, token: str) -> int:
+        """Start a child that ends with us; its pid."""
         parent = os.getpid()
         pid = os.fork()
         if not pid:
-            self._be_child(parent, main)
+            self._be_child(parent, child, token)
         return pid
 
-    def _be_child(self, parent: int, main: Callable[[], None]) -> NoReturn:
+    def _be_child(self, parent: int, child: Child, token: str) -> NoReturn:
         code = 1
         try:
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
             die_with_parent(parent)
-            main()
+            if child.number is None:
+                self._serve_metrics(parent)
+            else:
+                self._work(child.number, token)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
@@ -113,58 +126,45 @@ class Supervisor:
         finally:
             os._exit(code)  # never back into the parent's frames
 
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for slot in self._slots:
-            if not slot.pid and now >= slot.restart_at:
-                token = secrets.token_hex(4)
-                slot.started_at = now
-                slot.pid = self._fork(lambda slot=slot, token=token: self._work(slot, token))  # type: ignore[misc]
-                slot.worker = _worker_name(slot.pid, token)
-
-    def _work(self, slot: Slot, token: str) -> None:
+    def _work(self, slot: int, token: str) -> None:
         """A worker process: from here to its end."""
-        use_metrics_slot(self._metrics_folder, slot.number)
+        use_metrics_slot(self._metrics_folder, slot)
         worker_class = self._worker_class
         worker_class.settings, worker_class.nets = self._settings, self._nets
         worker_class.metrics = Metrics(CollectorRegistry())
         worker_class.metrics.images_in_flight.set(0)  # our predecessor's may stand there still
         connection = connect(self._settings.redis_url, resend=False)
-        worker = _patiently(
-            lambda: worker_class(list(self._settings.queues), _worker_name(os.getpid(), token), connection=connection)
-        )
+        name = _worker_name(os.getpid(), token)
+        worker = _patiently(lambda: worker_class(list(self._settings.queues), name, connection=connection))
         worker.work()
 
-    def _reap(self) -> bool:
-        """Note which children have ended; False when the command cannot go on."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
+    def _reap(self) -> None:
+        """Note which children have ended."""
+        while any(child.pid for child in [*self._workers, *self._metrics]):
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
-                return True
-            code = os.waitstatus_to_exitcode(status)
-            if pid == self._metrics_pid:
-                self._metrics_pid = 0
-                if code == EXIT_UNUSABLE:
-                    return False
-                if not self._stopping:
-                    self._metrics_pid = self._fork(self._serve_metrics)
-            for slot in self._slots:
-                if slot.pid == pid:
-                    self._note_end(slot, code)
+                return
+            for child in [*self._workers, *self._metrics]:
+                if child.pid == pid:
+                    self._note_end(child, os.waitstatus_to_exitcode(status))
 
-    def _note_end(self, slot: Slot, code: int) -> None:
+    def _note_end(self, child: Child, code: int) -> None:
         now = time.monotonic()
-        lived = now - slot.started_at
-        slot.pid = 0
-        slot.backoff_seconds = RESTART_FIRST_SECONDS if lived > STEADY_SECONDS else slot.backoff_seconds * 2
-        slot.backoff_seconds = min(slot.backoff_seconds, RESTART_MAX_SECONDS)
-        slot.restart_at = now + slot.backoff_seconds
-        if code:
-            log.error("worker process ended", worker=slot.worker, code=code, restart_in=slot.backoff_seconds)
-            self._reclaim(slot.worker)
+        failed_start = now - child.started_at < STEADY_SECONDS
+        child.pid = 0
+        child.backoff_seconds = child.backoff_seconds * 2 if failed_start else RESTART_FIRST_SECONDS
+        child.backoff_seconds = min(child.backoff_seconds, RESTART_MAX_SECONDS)
+        child.restart_at = now + child.backoff_seconds
+        if child.number is None:
+            if code == EXIT_UNUSABLE and child.starts == 1 and failed_start:
+                raise SettingsError(
+                    f"cannot serve /metrics at {self._settings.metrics_host}:{self._settings.metrics_port}; "
+                    "choose another --metrics-port, or 0 for none"
+                )
+            log.error("metrics server ended", code=code, restart_in=child.backoff_seconds)
+        elif code:
+            log.error("worker process ended", worker=child.worker, code=code, restart_in=child.backoff_seconds)
+            self._reclaim(child.worker)
 
     def _reclaim(self, worker: str) -> None:
         """Put back at once what a dead child held; if that fails, its leases end by themselves."""
@@ -180,22 +180,18 @@ class Supervisor:
             log.warning("could not take back a dead child's jobs; their leases will end", error=str(error))
 
     def _seconds_until_restart(self) -> float:
-        now = time.monotonic()
-        return max(0.0, min((slot.restart_at - now for slot in self._slots if not slot.pid), default=3600.0))
+        waiting = [child.restart_at for child in [*self._workers, *self._metrics] if not child.pid]
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else 3600.0
 
-    # --- metrics -------------------------------------------------------------------------------------------------
-
-    def _serve_metrics(self) -> None:
+    def _serve_metrics(self, supervisor_pid: int) -> None:
+        """The metrics server: from here to its end."""
         settings = self._settings
         connection = connect(settings.redis_url, resend=True, socket_timeout_seconds=2.0)
+        address = (settings.metrics_host, settings.metrics_port)
         try:
-            serve_metrics(
-                settings.metrics_host, settings.metrics_port, self._metrics_folder, connection, settings.queues,
-                os.getppid(),
-            )  # fmt: skip
+            serve_metrics(*address, self._metrics_folder, connection, settings.queues, supervisor_pid)
         except OSError as error:
-            address = f"{settings.metrics_host}:{settings.metrics_port}"
-            log.error("cannot serve /metrics; choose another --metrics-port", address=address, error=str(error))
+            log.error("cannot serve /metrics", address=address, error=str(error))
             raise SystemExit(EXIT_UNUSABLE) from error
         while True:
             signal.pause()
@@ -204,22 +200,22 @@ class Supervisor:
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Pass it on; a child counts its signals itself."""
-        if not self._stopping:
-            self._stopping = True
+        if not self._signal:
+            self._signal = signum
             self._kill_at = time.monotonic() + self._settings.grace + KILL_AFTER_GRACE_SECONDS
-        self._signal_children(signal.SIGTERM)
+        self._send(signal.SIGTERM, self._workers)
         self._waker.wake()
 
     def _wait_for_the_end(self) -> None:
-        self._signal_children(signal.SIGTERM)  # one may have been forked while the signal came
-        while any(slot.pid for slot in self._slots) and time.monotonic() < self._kill_at:
+        self._send(signal.SIGTERM, self._workers)  # one may have been forked while the signal came
+        while any(child.pid for child in self._workers) and time.monotonic() < self._kill_at:
             self._waker.sleep(self._kill_at - time.monotonic())
             self._reap()
 
-    def _signal_children(self, signum: signal.Signals) -> None:
-        for slot in self._slots:
-            if slot.pid:
-                os.kill(slot.pid, signum)
+    def _send(self, signum: signal.Signals, children: list[Child]) -> None:
+        for child in children:
+            if child.pid:
+                os.kill(child.pid, signum)
 
 
 def _worker_name(pid: int, token: str) -> str:

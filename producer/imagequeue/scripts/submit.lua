@@ -23,21 +23,27 @@ local owner = queue .. '|' .. job
 local FIRST_ID, FIRST_BLOB = 15, 9
 local ids = {unpack(ARGV, FIRST_ID)}
 
--- Resent: the same answer again.
-if redis.call('TYPE', hash).ok == 'hash' then
-  local owned = redis.call('HGET', hash, 'ids')
-  if owned then
-    local answer = {}
-    owned = '\n' .. owned .. '\n'
-    for i, id in ipairs(ids) do
-      answer[i] = string.find(owned, '\n' .. id .. '\n', 1, true) and '1' or '0'
-    end
-    return {'accepted', table.concat(answer)}
-  end
+-- The ids that this very job was accepted for, each between newlines; nil for a job that is new. A hash whose images
+-- are in neither place is what an error half way left behind: not accepted.
+local function accepted_before()
+  if redis.call('TYPE', hash).ok ~= 'hash' then return nil end
+  local accepted = redis.call('HGET', hash, 'ids')
+  local first = accepted and string.match(accepted, '[^\n]+')
+  if not first then return nil end
+  local owned = redis.call('HGET', pending, first) == owner or redis.call('HEXISTS', results, first) == 1
+  return owned and '\n' .. accepted .. '\n' or nil
 end
 
 expect(pending, 'hash'); expect(totals, 'hash'); expect(waiting, 'hash'); expect(results, 'hash')
 expect(collections, 'set'); expect(queues, 'set'); expect(list, 'list')
+
+-- Resent: the same answer again.
+local before = accepted_before()
+if before then
+  local answer = {}
+  for i, id in ipairs(ids) do answer[i] = string.find(before, '\n' .. id .. '\n', 1, true) and '1' or '0' end
+  return {'accepted', table.concat(answer)}
+end
 
 local blobs = {unpack(KEYS, FIRST_BLOB)}
 for _, blob in ipairs(blobs) do
@@ -81,13 +87,13 @@ end
 redis.call('DEL', hash, job_results)
 redis.call('HSET', hash, unpack(fields))
 redis.call('SADD', collections, ARGV[4])
-redis.call('HINCRBY', totals, 'accepted', #new)
 redis.call('HINCRBY', waiting, queue, #new)
 local owners = {}
 for i, id in ipairs(new) do
   owners[2 * i - 1] = id
   owners[2 * i] = owner
 end
+redis.call('HINCRBY', totals, 'accepted', #new)
 redis.call('HSET', pending, unpack(owners))
 redis.call('RPUSH', list, job)
 return {'accepted', table.concat(answer)}

@@ -61,6 +61,7 @@ local function has_dependents(job)
 end
 
 -- Write.
+work_when_full(P)
 local reply, ended = {}, {finished = 0, failed = 0}
 for number, job in ipairs(jobs) do
   if not job.leased then

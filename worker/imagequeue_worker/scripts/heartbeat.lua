@@ -14,6 +14,7 @@ local worker, lease_seconds, worker_ttl = ARGV[3], tonumber(ARGV[4]), tonumber(A
 local FIRST_LEASE = 7
 
 expect(worker_hash, 'hash'); expect(rates, 'hash')
+work_when_full(P)
 local registered = redis.call('EXISTS', worker_hash) == 1
 local reply = {registered and '1' or '0'}
 if registered then

@@ -18,6 +18,7 @@ for i = 4, #ARGV, 3 do
   if has_lease(queue, job, execution) then held[#held + 1] = {queue, job, execution} end
 end
 
+work_when_full(P)
 for i = #held, 1, -1 do
   local queue, job, execution = unpack(held[i])
   redis.call('HSET', R .. ':job:' .. job, 'status', 'queued', 'worker_name', '', 'started_at', '')

@@ -73,6 +73,7 @@ local function end_as_lost(job)
   close(job.queue, job.id, job.execution, job.worker, 'failed', 'eJwrzy/KTi2Kz8kvLgEAHHkEvA==', stamp, job)
 end
 
+work_when_full(P)
 local reply = {}
 for number, job in ipairs(jobs) do
   local what = 'dropped'

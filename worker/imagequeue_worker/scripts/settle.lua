@@ -23,5 +23,6 @@ for i = FIRST_IMAGE, #ARGV, 4 do
     mine[id] = nil
   end
 end
+work_when_full(P)
 publish(gate, queue, job, images)
 return table.concat(reply)

@@ -82,8 +82,11 @@ end
 local jobs, watch, cuts, next_due = {}, {}, {}, -1
 expect(worker_executions, 'set')
 for i, list in ipairs(KEYS) do
+  expect(list, 'list'); expect(wip_key(ARGV[FIRST_QUEUE + i - 1]), 'zset')
+end
+work_when_full(P)
+for i, list in ipairs(KEYS) do
   local queue = ARGV[FIRST_QUEUE + i - 1]
-  expect(list, 'list'); expect(wip_key(queue), 'zset')
   if redis.call('SISMEMBER', P .. ':paused', queue) == 0 then
     local due = promote(list, queue)
     if due >= 0 and (next_due < 0 or due < next_due) then next_due = due end
