@@ -20,6 +20,9 @@ SOCKET_TIMEOUT_SECONDS = 10.0
 # What Redis being away looks like; anything else is an answer.
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
 
+# What passes by itself: a demoted primary refuses writes until its address names the new one.
+PASSES = (*UNAVAILABLE, redis.ReadOnlyError)
+
 
 def connect(url: str, *, resend: bool, socket_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
     """Return a client for `redis://`, `rediss://` or `unix://`; nothing is sent yet.

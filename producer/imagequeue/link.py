@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from imagequeue.connection import UNAVAILABLE, connect, redact, redis_errors
+from imagequeue.connection import PASSES, UNAVAILABLE, connect, redact, redis_errors
 from imagequeue.errors import ConfigurationError, RedisRefused
 
 Answer = TypeVar("Answer")
@@ -20,9 +20,6 @@ Send = Callable[[Any], Answer]
 
 BACKOFF_FIRST_SECONDS = 0.05
 BACKOFF_LAST_SECONDS = 1.0
-
-# A demoted primary refuses writes until its address names the new one.
-_PASSES = (*UNAVAILABLE, redis.ReadOnlyError)
 
 
 class Link:
@@ -47,10 +44,12 @@ class Link:
             while True:
                 try:
                     return send(self.client)
-                except _PASSES as error:
+                except PASSES as error:
                     pause = next(pauses)
                     if isinstance(error, redis.AuthenticationError) or time.monotonic() + pause > deadline:
                         raise
+                    if isinstance(error, redis.ReadOnlyError):
+                        self.client.connection_pool.disconnect()  # ask again where the address leads
                 time.sleep(pause)
 
     def close(self) -> None:

@@ -37,6 +37,11 @@ def queued(connection: redis.Redis, queue: str = QUEUE) -> list[str]:
     return [job.decode() for job in connection.lrange(contract.queue_key(queue), 0, -1)]
 
 
+def put_in_front(connection: redis.Redis, job: str) -> None:
+    """Also an id that does not belong there."""
+    connection.lpush(contract.queue_key(QUEUE), job)
+
+
 def job_of(connection: redis.Redis, id_: str, collection: str = COLLECTION) -> str:
     """The job that owns a pending image."""
     return connection.hget(contract.pending_key(collection), id_).decode().partition("|")[2]
@@ -166,9 +171,31 @@ def check_collection(connection: redis.Redis, collection: str) -> None:
     assert len(done) == totals.get("ok", 0) + totals.get("error", 0)
 
 
-def everything(connection: redis.Redis) -> dict[bytes, bytes | None]:
-    """All of Redis, key by key, as its own serialisation (without expiry)."""
-    return {key: connection.dump(key) for key in connection.scan_iter()}
+def everything(connection: redis.Redis) -> dict[bytes, Any]:
+    """All of Redis, key by key, without expiry."""
+    return {key: value_of(connection, key) for key in connection.scan_iter()}
+
+
+def value_of(connection: redis.Redis, key: bytes) -> Any:
+    match connection.type(key):
+        case b"hash":
+            return connection.hgetall(key)
+        case b"list":
+            return connection.lrange(key, 0, -1)
+        case b"set":
+            return connection.smembers(key)
+        case b"zset":
+            return connection.zrange(key, 0, -1, withscores=True)
+        case b"stream":
+            return connection.xrange(key)
+        case _:
+            return connection.get(key)
+
+
+def fields_expire(connection: redis.Redis) -> bool:
+    """Whether the server knows the expiry of hash fields: Valkey 9 does, Redis 6.2 and 7.0 do not."""
+    (known,) = connection.execute_command("COMMAND INFO", "HPEXPIREAT")
+    return known is not None
 
 
 @contextmanager

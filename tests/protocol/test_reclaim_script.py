@@ -93,6 +93,17 @@ def test_the_attempt_stays_charged_and_the_loss_is_counted(
     assert (job.attempt, job.losses) == (2, 1)
 
 
+def test_the_job_waits_from_when_it_was_taken_back(
+    producer: Producer, worker: Protocol, connection: redis.Redis
+) -> None:
+    submit(producer, "a")
+    (lease,) = take_and_lose(worker, connection)
+    connection.hset(contract.job_key(lease.job), "queued_at", "1.0")
+    reclaim(worker)
+    since = field(connection, lease.job, "queued_at")
+    assert float(since or 0) == pytest.approx(connection.time()[0], abs=5)
+
+
 def test_nothing_of_the_lease_is_left(
     producer: Producer, worker: Protocol, other: Protocol, connection: redis.Redis
 ) -> None:

@@ -20,10 +20,9 @@ LONG_SECONDS = 60.0  # nobody waits for so long: the sleep ends because of what 
 
 
 @pytest.fixture
-def waker() -> Iterator[Waker]:
-    ours = Waker()
-    yield ours
-    ours.close()
+def waker() -> Waker:
+    """Lives as long as the process: a watcher may wake it after its test."""
+    return Waker()
 
 
 def test_a_sleep_ends_when_its_time_is_up(waker: Waker) -> None:

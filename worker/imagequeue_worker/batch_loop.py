@@ -10,7 +10,7 @@ from typing import TypeVar
 import redis
 import structlog
 
-from imagequeue.connection import UNAVAILABLE
+from imagequeue.connection import PASSES
 from imagequeue_worker.heartbeat import Heartbeat, Progress
 from imagequeue_worker.jobs import FinishedJob, Lease, TakenJob
 from imagequeue_worker.metrics import Metrics
@@ -41,7 +41,7 @@ class BatchLoop:
         progress: Progress,
         metrics: Metrics,
         settings: Settings,
-        queue_dependents: Callable[[Lease], None],
+        queue_dependents: Callable[[Lease, bool], None],
     ) -> None:
         self._protocol = protocol
         self._pipeline = pipeline
@@ -116,11 +116,12 @@ class BatchLoop:
 
     def _take_once(self, images: int) -> Taken:
         try:
-            taken = self._protocol.take(images)
-        except UNAVAILABLE:
-            taken = self._patiently(self._take_again, images)
+            try:
+                taken = self._protocol.take(images)
+            except PASSES:
+                taken = self._patiently(self._take_again, images)
         except redis.ResponseError as error:
-            # Out of memory, a key of another type, a read-only replica: nothing was taken.
+            # Out of memory, a key of another type: nothing was taken.
             log.error("take was refused; trying again", error=str(error))
             return Taken([], [], None)
         self._progress.advance()
@@ -196,7 +197,7 @@ class BatchLoop:
         if job.failure:
             log.warning("job failed", queue=lease.queue, job=lease.job, reason=job.failure)
         if reply.code == Finished.HAS_DEPENDENTS:
-            self._queue_dependents(lease)
+            self._queue_dependents(lease, job.failure is not None)
             job.dependents_queued = True
             self._patiently(self._protocol.finish, [job])
 
@@ -208,10 +209,11 @@ class BatchLoop:
         while True:
             try:
                 answer = call(*arguments)
-            except UNAVAILABLE as error:
+            except PASSES as error:
                 if not away:
                     log.warning("Redis is away; trying again", error=str(error))
                 away = True
+                self._protocol.disconnect()
                 self._progress.advance()  # waiting for Redis is no stall
                 self._waker.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311  jitter, no secret
                 seconds = min(2 * seconds, BACKOFF_MAX_SECONDS)

@@ -22,7 +22,7 @@ import structlog
 from prometheus_client import REGISTRY
 from rq import Queue
 from rq.command import parse_payload
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, DequeueStrategy, WorkerStatus
 
@@ -162,10 +162,20 @@ class BatchWorker(BaseWorker):
             log.warning("could not take leave of Redis", error=str(error))
         log.info("stopped", worker=self.name)
 
-    def _queue_dependents(self, lease: Lease) -> None:
-        """RQ's own way for the rare job that others wait for; ours are the only functions it may run here."""
+    def _queue_dependents(self, lease: Lease, failed: bool) -> None:
+        """RQ's own way for the rare job that others wait for; if it fails, the job ends without it."""
+        try:
+            self._enqueue_dependents(lease, failed)
+        except Exception:
+            log.exception("dependents could not be queued", queue=lease.queue, job=lease.job)
+
+    def _enqueue_dependents(self, lease: Lease, failed: bool) -> None:
         job = Job.fetch(lease.job, connection=self.connection, serializer=JSONSerializer)
-        Queue(lease.queue, connection=self.connection, serializer=JSONSerializer).enqueue_dependents(job)
+        # What it will be when finish has closed it: RQ keeps the dependents of failed jobs back.
+        job._status = JobStatus.FAILED if failed else JobStatus.FINISHED
+        Queue(lease.queue, connection=self.connection, serializer=JSONSerializer).enqueue_dependents(
+            job, refresh_job_status=False
+        )
 
     # --- signals and commands: set flags, nothing else ------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Protocol as Interface
 
 import structlog
 
-from imagequeue.connection import UNAVAILABLE
+from imagequeue.connection import PASSES
 from imagequeue_worker.jobs import Lease
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.protocol import Protocol
@@ -123,7 +123,8 @@ class Heartbeat(threading.Thread):
                 if now >= next_sweep:
                     next_sweep = now + SWEEP_EVERY_SECONDS
                     self._protocol.sweep()
-            except UNAVAILABLE:
+            except PASSES:
+                self._protocol.disconnect()
                 # Leases of all workers end together in an outage: renew first, reclaim one full lease later.
                 self._connected_since = time.monotonic()
                 next_beat = 0.0

@@ -59,9 +59,7 @@ class TakenJob:
         if self.forbidden:
             raise ContractError("job names callbacks or webhooks; submit it without", "forbidden")
         if not self.collection:
-            raise ContractError(
-                "job was not accepted by imagequeue (no collection); submit it with imagequeue.Producer"
-            )
+            raise ContractError("job has no collection, or one whose keys are damaged; submit with imagequeue.Producer")
         request = decode_job(_inflate(self.data))
         if request.collection != self.collection:
             raise ContractError(f"request names collection {request.collection!r}, its job {self.collection!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import redis
 
-from imagequeue.contract import COLLECTIONS_KEY, KEY_PREFIX, RATES_KEY, RQ_KEY_PREFIX, WAITING_KEY, queue_key
+from imagequeue.contract import COLLECTIONS_KEY, KEY_PREFIX, RATES_KEY, RQ_KEY_PREFIX, WAITING_KEY, job_key, queue_key
 from imagequeue.scripts import script_text
 from imagequeue_worker.jobs import Cell, FinishedJob, Lease, TakenJob
 
@@ -89,6 +90,10 @@ class Protocol:
         names = ("take", "finish", "heartbeat", "put_back", "reclaim", "settle", "sweep")
         self._scripts = {name: connection.register_script(script_text(name, _PACKAGE)) for name in names}
 
+    def disconnect(self) -> None:
+        """Connect anew at the next call, to wherever the address leads by then."""
+        self._connection.connection_pool.disconnect()
+
     def take(self, images: int) -> Taken:
         """Lease jobs with up to `images` images (at least one job) of the most urgent queue that has work."""
         keys = [queue_key(queue) for queue in self._queues]
@@ -149,7 +154,10 @@ class Protocol:
         leases = []
         for member in self._connection.smembers(f"{self._worker_key()}:executions"):
             job, _, execution = member.decode().rpartition(":")
-            origin = self._connection.hget(f"{RQ_KEY_PREFIX}:job:{job}", "origin")
+            try:
+                origin = self._connection.hget(job_key(job), "origin")
+            except redis.ResponseError:  # not a hash: nobody's job any more
+                continue
             if origin:
                 leases.append(Lease(origin.decode(), job, execution))
         return leases
@@ -160,9 +168,9 @@ class Protocol:
     def _gate(self) -> list[Cell]:
         """The gate's arguments; whether hash fields expire is asked of the server once, not read off its version."""
         if self._fields_expire is None:
-            info = self._connection.execute_command("COMMAND", "INFO", "HPEXPIREAT")
-            known = bool(info) and (next(iter(info.values())) if isinstance(info, dict) else info[0]) is not None
-            self._fields_expire = "1" if known else "0"
+            # One word: of "COMMAND", "INFO" redis-py parses the answer, and fails at that of an unknown command.
+            (known,) = self._connection.execute_command("COMMAND INFO", "HPEXPIREAT")
+            self._fields_expire = "0" if known is None else "1"
         return [KEY_PREFIX, RQ_KEY_PREFIX, self._result_ttl, self._fields_expire]
 
 
@@ -196,13 +204,15 @@ def _taken_job(row: list[bytes], taken_at: float) -> TakenJob:
         taken_at=taken_at,
         forbidden=forbidden == b"1",
         data=data,
-        ids=tuple(id_.decode() for id_ in ids),
+        # Ids that are no text were not accepted by us; the request will be found to lack them.
+        ids=tuple(id_.decode(errors="replace") for id_ in ids),
     )
 
 
 def _number(text: bytes, default: float) -> float:
     """A stamp that other hands may have written: never a reason to lose a job."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return default
+    return number if math.isfinite(number) else default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,19 @@ from imagequeue_worker.errors import SettingsError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 CACHE_VARIABLE = "IMAGEQUEUE_CACHE"
+
+
+class FiniteRange(click.FloatRange):
+    """A number of seconds; `nan` passes every comparison, and Redis knows no endless lease."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """Refuse nan and inf, too."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return number
+
+
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
 
 
@@ -45,14 +59,12 @@ class Settings:
     batch_images: int = setting(32, click.IntRange(1, 1024), "Images taken at once, at most")
     max_wait_ms: int = setting(0, click.IntRange(0, 60_000), "Milliseconds to wait for a fuller batch; 0: never wait")
     decode_threads: int = setting(2, click.IntRange(1, 64), "Threads that fetch and decode, per process")
-    lease_seconds: float = setting(9.0, click.FloatRange(min=1.0), "A job is taken back when not renewed for this long")
+    lease_seconds: float = setting(9.0, FiniteRange(min=1.0), "A job is taken back when not renewed for this long")
     losses_max: int = setting(
         10, click.IntRange(min=1), "Leases that a job may lose before its images end as worker_lost"
     )
-    stall_timeout: float = setting(
-        30.0, click.FloatRange(min=1.0), "Seconds without progress after which a process ends"
-    )
-    grace: float = setting(25.0, click.FloatRange(min=0.0), "Seconds that work in flight has after SIGTERM")
+    stall_timeout: float = setting(30.0, FiniteRange(min=1.0), "Seconds without progress after which a process ends")
+    grace: float = setting(25.0, FiniteRange(min=0.0), "Seconds that work in flight has after SIGTERM")
     result_ttl: int = setting(86_400, click.IntRange(min=1), "Seconds that a result is kept")
     max_image_bytes: int = setting(64 << 20, click.IntRange(min=1), "Largest image file, in bytes")
     max_pixels: int = setting(100_000_000, click.IntRange(min=1), "Largest image, in pixels")

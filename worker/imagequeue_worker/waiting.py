@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 import redis
 
-from imagequeue.connection import UNAVAILABLE
+from imagequeue.connection import PASSES
 from imagequeue.contract import queue_key
 
 _BLOCK_SECONDS = 4  # below every socket timeout
@@ -43,11 +43,6 @@ class Waker:
                     pass
         return bool(ready)
 
-    def close(self) -> None:
-        """Give the pipe back."""
-        os.close(self._read_end)
-        os.close(self._write_end)
-
 
 class QueueWatcher(threading.Thread):
     """Blocks on one queue while armed, and wakes the worker when the queue has work."""
@@ -68,7 +63,7 @@ class QueueWatcher(threading.Thread):
         while self._armed.wait():
             try:
                 found = self._connection.blmove(self._key, self._key, _BLOCK_SECONDS, "LEFT", "LEFT")
-            except (*UNAVAILABLE, redis.ResponseError):
+            except (*PASSES, redis.ResponseError):
                 # The worker meets the same error in its next take, and says so.
                 threading.Event().wait(_RETRY_SECONDS)
                 continue

@@ -27,7 +27,7 @@ local function gate_of(collection)
     dead = P .. ':dead:' .. collection,
   }
   expect(gate.pending, 'hash'); expect(gate.results, 'hash'); expect(gate.completed, 'stream')
-  expect(gate.totals, 'hash'); expect(gate.dead, 'hash'); expect(WAITING, 'hash')
+  expect(gate.dead, 'hash'); expect_counts(gate.totals); expect_counts(WAITING)
   gates[collection] = gate
   return gate
 end

@@ -12,6 +12,16 @@ local function expect(key, kind)
   expected[key] = true
 end
 
+-- The same for a hash of counters: a field that is no number would stop HINCRBY half way.
+local function expect_counts(key)
+  expect(key, 'hash')
+  for _, count in ipairs(redis.call('HVALS', key)) do
+    if not string.find(count, '^-?%d+$') then
+      error('key ' .. key .. ' holds the count "' .. count .. '", which is no number; nothing was written')
+    end
+  end
+end
+
 -- A server over its maxmemory refuses a script's first write, and lets the others pass (checked on Valkey 9.1). What
 -- drains the queue calls this after its checks, so that a full server is emptied; submit does not, and stays refused.
 local function work_when_full(prefix)

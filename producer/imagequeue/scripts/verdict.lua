@@ -21,12 +21,14 @@ end
 
 -- A result in the contract's form, without the gate's stamps. `job` holds submitted_at and attempts of its hash.
 local function failure_text(id, image, code, message, job)
+  local submitted_at = tonumber(job.submitted_at)
+  if not submitted_at or not (submitted_at >= 0 and submitted_at <= seconds) then submitted_at = seconds end -- nan, inf
   return table.concat({
     '{"id":', cjson.encode(id), ',"ref":', cjson.encode(image and image.ref or ''),
     ',"status":"error","classes":[],"error":{"code":"', code, '","message":', cjson.encode(message),
     '},"model":null,"worker":"","attempt":', string.format('%d', tonumber(job.attempts) or 0),
-    ',"submitted_at":', string.format('%.6f', tonumber(job.submitted_at) or 0),
-    ',"seconds":{"queue":', string.format('%.6f', math.max(0, seconds - (tonumber(job.submitted_at) or seconds))),
+    ',"submitted_at":', string.format('%.6f', submitted_at),
+    ',"seconds":{"queue":', string.format('%.6f', seconds - submitted_at),
     ',"fetch":0.0,"decode":0.0,"infer":0.0}}',
   })
 end

@@ -52,7 +52,7 @@ for _, job in ipairs(jobs) do
     job.mine = owned(job.gate, job.ids, job.queue .. '|' .. job.id)
   end
 end
-expect(R .. ':worker:' .. worker .. ':executions', 'set')
+expect(R .. ':worker:' .. worker .. ':executions', 'set'); expect(worker_hash, 'hash')
 local some_have_dependents = #jobs > 0 and redis.call('EXISTS', unpack(dependents)) > 0
 
 local function has_dependents(job)

@@ -14,6 +14,7 @@ local worker, lease_seconds, worker_ttl = ARGV[3], tonumber(ARGV[4]), tonumber(A
 local FIRST_LEASE = 7
 
 expect(worker_hash, 'hash'); expect(rates, 'hash')
+for i = FIRST_LEASE, #ARGV, 3 do expect(wip_key(ARGV[i]), 'zset') end
 work_when_full(P)
 local registered = redis.call('EXISTS', worker_hash) == 1
 local reply = {registered and '1' or '0'}
@@ -31,12 +32,13 @@ for i = FIRST_LEASE, #ARGV, 3 do
   if has_lease(queue, job, execution) then
     local member = job .. ':' .. execution
     redis.call('ZADD', wip_key(queue), 'XX', lease_end, member)
-    if redis.call('PEXPIRE', R .. ':execution:' .. member, lease_ms) == 1 then
-      redis.call('HSET', R .. ':execution:' .. member, 'last_heartbeat', stamp)
+    -- The rest is for RQ's tools; a key of another type among it must not cost the other leases.
+    if redis.pcall('PEXPIRE', R .. ':execution:' .. member, lease_ms) == 1 then
+      redis.pcall('HSET', R .. ':execution:' .. member, 'last_heartbeat', stamp)
     end
-    redis.call('ZADD', R .. ':executions:' .. job, 'XX', lease_end, execution)
-    redis.call('PEXPIRE', R .. ':executions:' .. job, lease_ms)
-    redis.call('HSET', R .. ':job:' .. job, 'last_heartbeat', iso)
+    redis.pcall('ZADD', R .. ':executions:' .. job, 'XX', lease_end, execution)
+    redis.pcall('PEXPIRE', R .. ':executions:' .. job, lease_ms)
+    redis.pcall('HSET', R .. ':job:' .. job, 'last_heartbeat', iso)
   else
     reply[#reply + 1] = (i - FIRST_LEASE) / 3 + 1
   end

@@ -35,6 +35,12 @@ local function release()
   end
 end
 
+-- A count out of a job's hash, which other hands may have written: a whole number from 0.
+local function count_of(value)
+  local number = tonumber(value)
+  return number and number > 0 and number < 1e9 and math.floor(number) or 0
+end
+
 local function seconds_or(value, default)
   local number = tonumber(value)
   return number and math.floor(number) or default

@@ -10,7 +10,7 @@
 -- `worker_lost`, so that no image can take workers down for ever.
 
 local dead_worker, losses_max, limit = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local FIRST_QUEUE = 8
+local FIRST_QUEUE, SCAN_MAX = 8, 10000
 
 -- The job and the execution of a registry entry, if it is one of ours.
 local function split(member)
@@ -26,9 +26,9 @@ local function read(queue, member)
   if values.err then values = {} end
   return {
     queue = queue or values[11] or '', id = id, execution = execution, status = values[1] or '',
-    losses = (tonumber(values[2]) or 0) + 1, collection = values[3] or '', ids = values[4] or '', data = values[5],
-    model = values[6], attempts = values[7], submitted_at = values[8], worker = dead_worker ~= '' and dead_worker or values[9] or '',
-    failure_ttl = values[10],
+    losses = count_of(values[2]) + 1, collection = values[3] or '', ids = values[4] or '', data = values[5],
+    model = values[6], attempts = values[7], submitted_at = values[8], failure_ttl = values[10],
+    worker = dead_worker ~= '' and dead_worker or values[9] or '',
   }
 end
 
@@ -38,9 +38,12 @@ for i, wip in ipairs(KEYS) do
   expect(wip, 'zset'); expect(R .. ':queue:' .. queue, 'list'); expect(R .. ':failed:' .. queue, 'zset')
   if dead_worker == '' then
     local ended = string.format('%.6f', seconds + RQ_GRACE)
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', ended, 'LIMIT', 0, limit)) do
-      jobs[#jobs + 1] = read(queue, member)
-    end
+    local offset, page = 0, nil
+    repeat -- RQ's own entries are passed over: nobody may be there to clean them up
+      page = redis.call('ZRANGEBYSCORE', wip, '-inf', ended, 'LIMIT', offset, limit)
+      for _, member in ipairs(page) do jobs[#jobs + 1] = read(queue, member) end
+      offset = offset + #page
+    until #page == 0 or #jobs >= limit or offset >= SCAN_MAX
   end
 end
 if dead_worker ~= '' then
@@ -50,7 +53,10 @@ if dead_worker ~= '' then
   end
 end
 for _, job in ipairs(jobs) do
-  if job.collection ~= '' then job.gate = gate_of(job.collection) end
+  local whole, gate = pcall(gate_of, job.collection)
+  if whole and job.collection ~= '' then job.gate = gate end
+  expect(R .. ':worker:' .. job.worker .. ':executions', 'set')
+  if job.losses >= losses_max then expect(R .. ':results:' .. job.id, 'stream') end
 end
 
 local function end_as_lost(job)
@@ -65,12 +71,15 @@ local function end_as_lost(job)
         id = id, status = 'error', text = failure_text(id, images[id], 'worker_lost', message, job),
         dead = one_image_request(id, images[id], job.collection, job.model),
       }
+      mine[id] = nil -- an id that is listed twice is one image
     end
   end
   if job.gate then publish(job.gate, job.queue, job.id, lost) end
   redis.call('HSET', R .. ':job:' .. job.id, 'losses', job.losses)
   -- zlib text in base64, as RQ reads it: "worker_lost".
   close(job.queue, job.id, job.execution, job.worker, 'failed', 'eJwrzy/KTi2Kz8kvLgEAHHkEvA==', stamp, job)
+  -- Not by its worker: that one, if it was only slow, must be told that its answer was dropped.
+  redis.call('HDEL', R .. ':job:' .. job.id, 'finished_by')
 end
 
 work_when_full(P)

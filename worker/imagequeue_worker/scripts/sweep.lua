@@ -10,7 +10,7 @@
 
 local RATE_SECONDS = 3600 -- a worker that was not heard of for so long is gone
 local collections, rates, limit = KEYS[1], KEYS[2], ARGV[6]
-local oldest = string.format('%d', milliseconds - RESULT_MS)
+local oldest = string.format('%d', math.max(0, milliseconds - RESULT_MS))
 expect(collections, 'set'); expect(rates, 'hash')
 
 local function remove_aged(gate)

@@ -15,6 +15,7 @@
 -- half way must leave every job where it was.
 
 local worker, wanted, lease_seconds, prefix = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+local IDS_MAX = 1000 -- the contract allows 64
 local FIRST_QUEUE, SCAN_MAX = 9, 10000 -- SCAN_MAX: stale entries that one call may walk over
 local worker_executions = R .. ':worker:' .. worker .. ':executions'
 local FIELDS = {
@@ -27,6 +28,7 @@ if redis.call('EXISTS', R .. ':suspended') == 1 then return {stamp, {}, {}, -1} 
 
 -- The job if it is queued; nil for ids that are stale, doubled or of another type.
 local function read_job(queue, id)
+  if not string.find(id, '^[%w_-]+$') then return nil end -- RQ's rule; ids also go into keys and JSON as they are
   local values = redis.pcall('HMGET', R .. ':job:' .. id, unpack(FIELDS))
   if values.err or values[1] ~= 'queued' then return nil end
   local job = {queue = queue, id = id, ids = {}, forbidden = ''}
@@ -34,13 +36,15 @@ local function read_job(queue, id)
     if field ~= 'ids' then job[field] = values[i] or '' end
     if i >= FIRST_HOOK and values[i] and values[i] ~= '' then job.forbidden = '1' end
   end
-  job.images = math.max(1, tonumber(job.images) or 1)
+  job.images, job.attempts, job.losses = math.max(1, count_of(job.images)), count_of(job.attempts), count_of(job.losses)
   for image in string.gmatch(values[3] or '', '[^\n]+') do job.ids[#job.ids + 1] = image end
+  -- Never accepted by submit: it comes as a job without our fields, to be failed.
+  if #job.ids > IDS_MAX or not string.find(job.collection, '^[%w_.-]+$') then job.collection, job.ids = '', {} end
   return job
 end
 
 -- A worker died while it held this job: it runs alone, so that no neighbour is charged for what it may do again.
-local function is_suspect(job) return (tonumber(job.losses) or 0) > 0 end
+local function is_suspect(job) return job.losses > 0 end
 
 -- Jobs from the head of one list, until enough images are found; and how many entries were looked at.
 local function read_head(list, queue)
@@ -80,7 +84,7 @@ local function promote(list, queue)
 end
 
 local jobs, watch, cuts, next_due = {}, {}, {}, -1
-expect(worker_executions, 'set')
+expect(worker_executions, 'set'); expect_counts(WAITING)
 for i, list in ipairs(KEYS) do
   expect(list, 'list'); expect(wip_key(ARGV[FIRST_QUEUE + i - 1]), 'zset')
 end
@@ -99,11 +103,15 @@ end
 
 for _, job in ipairs(jobs) do
   job.owned = {}
+  -- A collection whose keys are damaged stops its own jobs, nobody else's: they come without images, to be failed.
+  local whole, gate = pcall(gate_of, job.collection)
+  if not whole then job.collection = '' end
   if job.collection ~= '' then
-    job.gate = gate_of(job.collection)
+    job.gate = gate
     local mine = owned(job.gate, job.ids, job.queue .. '|' .. job.id)
     for _, id in ipairs(job.ids) do
       if mine[id] then job.owned[#job.owned + 1] = id end
+      mine[id] = nil -- an id that is listed twice is one image
     end
   end
 end
@@ -127,7 +135,7 @@ for number, job in ipairs(jobs) do
   local hash, executions = R .. ':job:' .. job.id, R .. ':executions:' .. job.id
   local expires_at = tonumber(job.expires_at)
   if expires_at and expires_at <= seconds then publish_expired(job) end
-  job.attempts = (tonumber(job.attempts) or 0) + 1
+  job.attempts = job.attempts + 1
   redis.call('HSET', R .. ':execution:' .. member, 'id', execution, 'job_id', job.id, 'created_at', stamp,
     'last_heartbeat', stamp, 'worker_name', worker)
   redis.call('PEXPIRE', R .. ':execution:' .. member, lease_ms)
@@ -139,7 +147,7 @@ for number, job in ipairs(jobs) do
   redis.call('HSET', hash, 'status', 'started', 'started_at', iso, 'last_heartbeat', iso, 'worker_name', worker,
     'attempts', job.attempts)
   reply[number] = {
-    job.queue, job.id, execution, job.attempts, tonumber(job.losses) or 0, job.collection, job.submitted_at,
+    job.queue, job.id, execution, job.attempts, job.losses, job.collection, job.submitted_at,
     job.forbidden, job.data, unpack(job.owned),
   }
 end
