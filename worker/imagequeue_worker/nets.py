@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from imagequeue.contract import ClassScore, ErrorCode, Model
 from imagequeue_worker.caffe2 import Net, PixelScaling, load_net
+from imagequeue_worker.description import NetDescription
 from imagequeue_worker.errors import ImageError, NetUnavailable
-from imagequeue_worker.zoo import NetDescription, describe
+from imagequeue_worker.zoo import describe
 
 log = structlog.get_logger("imagequeue_worker.nets")
 

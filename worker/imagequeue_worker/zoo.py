@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import urlsplit
 
+from imagequeue_worker.description import NET_FILES, NetDescription, read_description
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.images.spec import ZOO, Preprocessing
-from imagequeue_worker.labels import label_of
 from imagequeue_worker.settings import CACHE_VARIABLE
-
-NET_FILES: Final = ("init_net.pb", "predict_net.pb")
 
 Progress = Callable[[str, int, int], None]
 """Told (file name, bytes so far, bytes in all) while a net is fetched."""
@@ -61,23 +59,15 @@ KNOWN_NETS: Final[Mapping[str, KnownNet]] = {net.name: net for net in (MOBILENET
 DEFAULT_NET: Final = MOBILENET_V2
 
 
-@dataclass(frozen=True, slots=True)
-class NetDescription:
-    """How the pixels of a folder's net are made, and what its outputs mean."""
-
-    name: str
-    preprocessing: Preprocessing = ZOO
-
-    def label(self, index: int, classes: int) -> tuple[str | None, str]:
-        """(wnid, label) of one of the net's `classes` outputs; see `labels.label_of`."""
-        return label_of(index, classes)
-
-
 def describe(folder: Path) -> NetDescription:
-    """The description of the net in `folder`, which is called like it: a known net's own, else the zoo's."""
+    """The description of the net in `folder`: its own, else a known net's of that name, else one of the zoo's kind.
+
+    Raises NetUnavailable when its own is damaged.
+    """
     name = folder.resolve().name
     known = KNOWN_NETS.get(name)
-    return NetDescription(name, ZOO if known is None else known.preprocessing)
+    spec = ZOO if known is None else known.preprocessing
+    return read_description(folder) or NetDescription(name=name, preprocessing=spec)
 
 
 def default_cache() -> Path:
