@@ -33,7 +33,7 @@ format: $(VENV)/dev ## Let ruff format and mend the sources
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/dev ## Measure on this machine: the net, and the queue against RQ's SimpleWorker
-	@$(BIN)/python tests/benchmarks/net.py $(NET)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/net.py $(NET)
 	@$(BIN)/python tests/benchmarks/queue_rate.py
 
 clean: ## Remove what the other targets made

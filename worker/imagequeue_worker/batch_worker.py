@@ -28,12 +28,15 @@ from rq.worker import BaseWorker, DequeueStrategy, WorkerStatus
 
 from imagequeue_worker.batch_loop import BatchLoop
 from imagequeue_worker.connections import own_connection
-from imagequeue_worker.heartbeat import Heartbeat, Progress
+from imagequeue_worker.finisher import Finisher
+from imagequeue_worker.heartbeat import Heartbeat
 from imagequeue_worker.images import Limits
 from imagequeue_worker.jobs import Lease
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.nets import Nets, load_nets
+from imagequeue_worker.patience import Patience
 from imagequeue_worker.pipeline import Pipeline
+from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import Settings
@@ -119,6 +122,7 @@ class BatchWorker(BaseWorker):
         self, settings: Settings, nets: Nets, metrics: Metrics, progress: Progress, pipeline: Pipeline
     ) -> None:
         def protocol() -> Protocol:
+            """One for each thread."""
             return Protocol(
                 own_connection(self.connection), self.name, self.queue_names(),
                 lease_seconds=settings.lease_seconds, result_ttl=settings.result_ttl,
@@ -130,9 +134,13 @@ class BatchWorker(BaseWorker):
         self._work_signal = WorkSignal(
             self._waker, {queue: own_connection(self.connection) for queue in self.queue_names()}
         )
+        finishing = protocol()
+        self._finisher = Finisher(
+            finishing, Patience(finishing, progress, metrics), self._heartbeat, metrics, self._queue_dependents
+        )
         self._loop = BatchLoop(
-            protocol(), pipeline, self._heartbeat, self._work_signal, self._waker, progress, metrics, settings,
-            self._queue_dependents,
+            protocol(), pipeline, self._finisher, self._heartbeat, self._work_signal, self._waker, progress, metrics,
+            settings,
         )  # fmt: skip
         self._grace_seconds = settings.grace
         if self._stop_asked:
@@ -153,6 +161,7 @@ class BatchWorker(BaseWorker):
 
     def _end(self, pipeline: Pipeline) -> None:
         pipeline.close()
+        self._finisher.close()
         if self._heartbeat:
             self._heartbeat.stop()
         try:

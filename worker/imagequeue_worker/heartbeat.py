@@ -19,6 +19,7 @@ import structlog
 from imagequeue.connection import PASSES
 from imagequeue_worker.jobs import Lease
 from imagequeue_worker.metrics import Metrics
+from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
 
@@ -28,29 +29,6 @@ RECLAIM_EVERY_SECONDS = 1.0
 SWEEP_EVERY_SECONDS = 60.0
 
 log = structlog.get_logger("imagequeue_worker.heartbeat")
-
-
-class Progress:
-    """When a stage last advanced, and how fast images go through; written by one thread, read by another."""
-
-    def __init__(self) -> None:
-        self._advanced_at = time.monotonic()
-        self.images_per_second: float | None = None
-
-    def advance(self) -> None:
-        """Note that something was done."""
-        self._advanced_at = time.monotonic()
-
-    def stalled_seconds(self) -> float:
-        """How long nothing was done."""
-        return time.monotonic() - self._advanced_at
-
-    def measure(self, images: int, seconds: float) -> None:
-        """Take a batch into the rate: an exponential mean, so that one odd batch does not scale a fleet."""
-        if images and seconds > 0:
-            rate = images / seconds
-            old = self.images_per_second
-            self.images_per_second = rate if old is None else 0.8 * old + 0.2 * rate
 
 
 class Register(Interface):

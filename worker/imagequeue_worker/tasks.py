@@ -17,10 +17,10 @@ from rq import get_current_job
 from imagequeue.contract import TASK, job_key, pending_key
 from imagequeue.errors import ContractError
 from imagequeue_worker.batch_worker import make_pipeline, worker_name
-from imagequeue_worker.heartbeat import Progress
 from imagequeue_worker.jobs import Lease, TakenJob, count, image_row
 from imagequeue_worker.nets import load_nets
 from imagequeue_worker.pipeline import Pipeline
+from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.zoo import find_net
