@@ -24,7 +24,7 @@ from rq.worker import SimpleWorker
 from imagequeue import Producer
 from imagequeue.connection import connect
 from imagequeue.contract import QUEUES, Outcome, Status
-from imagequeue_worker.batch_worker import BatchWorker
+from imagequeue_worker.batch_worker import BatchWorker, Machine
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.jobs import FinishedJob, TakenJob
 from imagequeue_worker.logs import configure_logging
@@ -92,13 +92,13 @@ def time_batch_worker(url: str, jobs: int, batch: int, chunk: int) -> float:
         took: list[float] = []
         begin = worker._begin
 
-        def timed_begin() -> None:  # registration is not the loop
-            begin()
+        def timed_begin(machine: Machine) -> None:  # registration is not the loop
+            begin(machine)
             took.append(time.perf_counter())
 
         worker._begin = timed_begin  # type: ignore[method-assign]
         end = worker._end
-        worker._end = lambda pipeline: (took.append(time.perf_counter()), end(pipeline))[1]  # type: ignore[method-assign]
+        worker._end = lambda machine: (took.append(time.perf_counter()), end(machine))[1]  # type: ignore[method-assign]
         worker.work(burst=True)
         with Producer(url) as producer:
             assert producer.progress().ok == jobs

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -65,8 +65,20 @@ def make_pipeline(nets: Nets, settings: Settings, worker: str, progress: Progres
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The parts of a running worker."""
+
+    loop: BatchLoop
+    pipeline: Pipeline
+    finisher: Finisher
+    heartbeat: Heartbeat
+    work_signal: WorkSignal
+    grace_seconds: float
+
+
 class BatchWorker(BaseWorker):
-    """Settings come from the environment unless `configure` was called: `rq worker` makes its workers itself."""
+    """Settings come from the environment unless a supervisor has set them: `rq worker` makes its workers itself."""
 
     settings: Settings | None = None
     nets: Nets | None = None
@@ -77,11 +89,8 @@ class BatchWorker(BaseWorker):
         options["serializer"] = JSONSerializer  # never pickle, whatever the command line says
         options["worker_ttl"] = WORKER_TTL_SECONDS
         super().__init__(queues, name or worker_name(), **options)
-        self._waker = Waker()
-        self._loop: BatchLoop | None = None
-        self._heartbeat: Heartbeat | None = None
+        self._machine: Machine | None = None
         self._first_signal_at: float | None = None
-        self._stop_asked = False
 
     @property
     def connection_timeout(self) -> int:
@@ -107,63 +116,49 @@ class BatchWorker(BaseWorker):
         settings = replace(self.settings or Settings.from_environment(), queues=tuple(self.queue_names()))
         nets = load_nets(find_net(settings.net), settings.engine) if self.nets is None else self.nets
         metrics = self.metrics or Metrics(REGISTRY)
-        progress = Progress()
-        pipeline = self.make_pipeline(nets, settings, self.name, progress)
-        self._assemble(settings, nets, metrics, progress, pipeline)
+        machine = self._machine = self._assemble(settings, nets, metrics)
         self._install_signal_handlers()
-        assert self._loop  # noqa: S101  _assemble made it
         try:
-            self._begin()
-            return bool(self._loop.run(burst=burst, max_jobs=max_jobs, max_idle_seconds=max_idle_time))
+            self._begin(machine)
+            return bool(machine.loop.run(burst=burst, max_jobs=max_jobs, max_idle_seconds=max_idle_time))
         finally:
-            self._end(pipeline)
+            self._end(machine)
 
-    def _assemble(
-        self, settings: Settings, nets: Nets, metrics: Metrics, progress: Progress, pipeline: Pipeline
-    ) -> None:
+    def _assemble(self, settings: Settings, nets: Nets, metrics: Metrics) -> Machine:
         def protocol() -> Protocol:
             """One for each thread."""
             return Protocol(
-                own_connection(self.connection), self.name, self.queue_names(),
+                own_connection(self.connection), self.name, settings.queues,
                 lease_seconds=settings.lease_seconds, result_ttl=settings.result_ttl,
             )  # fmt: skip
 
         for net in nets:
             metrics.model_info.labels(name=net.model.name, sha256=net.model.sha256, engine=net.engine).set(1)
-        self._heartbeat = Heartbeat(protocol(), settings, progress, metrics, self._register, WORKER_TTL_SECONDS)
-        self._work_signal = WorkSignal(
-            self._waker, {queue: own_connection(self.connection) for queue in self.queue_names()}
-        )
-        finishing = protocol()
-        self._finisher = Finisher(
-            finishing, Patience(finishing, progress, metrics), self._heartbeat, metrics, self._queue_dependents
-        )
-        self._loop = BatchLoop(
-            protocol(), pipeline, self._finisher, self._heartbeat, self._work_signal, self._waker, progress, metrics,
-            settings,
-        )  # fmt: skip
-        self._grace_seconds = settings.grace
-        if self._stop_asked:
-            self._loop.stop()
+        progress, waker, publishing = Progress(), Waker(), protocol()
+        pipeline = self.make_pipeline(nets, settings, self.name, progress)
+        heartbeat = Heartbeat(protocol(), settings, progress, metrics, self._register, WORKER_TTL_SECONDS)
+        patience = Patience(publishing, progress, metrics)
+        finisher = Finisher(publishing, patience, heartbeat, metrics, self._queue_dependents)
+        work_signal = WorkSignal(waker, {queue: own_connection(self.connection) for queue in settings.queues})
+        loop = BatchLoop(protocol(), pipeline, finisher, heartbeat, work_signal, waker, progress, metrics, settings)
+        return Machine(loop, pipeline, finisher, heartbeat, work_signal, settings.grace)
 
     def _register(self) -> None:
         """Make RQ and its tools know this worker; again after its hash was lost."""
         self.register_birth()
         self.set_state(WorkerStatus.IDLE)
 
-    def _begin(self) -> None:
+    def _begin(self, machine: Machine) -> None:
         self._register()
         self.subscribe()
-        assert self._heartbeat  # noqa: S101  _assemble made it
-        self._heartbeat.start()
-        self._work_signal.start()
+        machine.heartbeat.start()
+        machine.work_signal.start()
         log.info("ready", worker=self.name, queues=self.queue_names())
 
-    def _end(self, pipeline: Pipeline) -> None:
-        pipeline.close()
-        self._finisher.close()
-        if self._heartbeat:
-            self._heartbeat.stop()
+    def _end(self, machine: Machine) -> None:
+        machine.pipeline.close()
+        machine.finisher.close()
+        machine.heartbeat.stop()
         try:
             self.teardown()
         except Exception as error:
@@ -196,10 +191,10 @@ class BatchWorker(BaseWorker):
             self._first_signal_at = now
         elif now - first < SECOND_SIGNAL_SECONDS:
             return
-        self._stop_asked = self._stop_requested = True
-        if self._loop and self._heartbeat:
-            self._loop.stop()
-            self._heartbeat.drain_within(self._grace_seconds if first is None else 0.0)
+        self._stop_requested = True
+        if self._machine:
+            self._machine.loop.stop()
+            self._machine.heartbeat.drain_within(self._machine.grace_seconds if first is None else 0.0)
 
     def _install_signal_handlers(self) -> None:
         signal.signal(signal.SIGINT, self.request_stop)

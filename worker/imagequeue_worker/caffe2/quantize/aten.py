@@ -70,20 +70,31 @@ class _Reader:
         self.graph = graph
         self.layers: list[Layer] = []
         self.blobs = {graph.input: graph.input}
+        self.shapes = {graph.input: graph.shapes[graph.input]}
         self.taken = {graph.input}
 
     def read(self, node: Node) -> None:
         """Translate one node."""
         operator = node.operator.split(".")[0].rstrip("_")
         if operator in _PASS_THROUGH:
-            _refuse_training(node)
-            self.blobs[node.name] = self.source(node.args[_PASS_THROUGH[operator]])
+            self.pass_on(node, self.source(node.args[_PASS_THROUGH[operator]]))
             return
         if operator not in _READERS:
             raise node.refuse(self.explain(node, operator))
         layer = _READERS[operator](self, node)
         self.layers.append(layer)
         self.blobs[node.name] = layer.name
+        self.shapes[layer.name] = self.graph.shapes[node.name]
+
+    def pass_on(self, node: Node, source: str) -> None:
+        """Know a node's value under the blob that it only looks at in another way."""
+        _refuse_training(node)
+        before, after = self.shapes[source], self.graph.shapes[node.name]
+        if len(after) != 2 and [n for n in before if n > 1] != [n for n in after if n > 1]:
+            raise node.refuse(f"brings {list(before)} into the shape {list(after)}; pictures can only be flattened")
+        if node.operator.startswith("softmax") and node.name != self.graph.output:
+            raise node.refuse("a softmax can only stand at the end")
+        self.blobs[node.name] = source
 
     def source(self, name: object) -> str:
         """The blob that holds a node's value."""
@@ -142,9 +153,11 @@ def _linear(reader: _Reader, node: Node) -> Linear:
     weights = reader.weights(node, "weight")
     named = reader.named(node, "input")
     # A picture flattened by PyTorch is C, H, W; by Caffe2, H, W, C.
-    shape = reader.picture_shape(named["inputs"][0]) if hasattr(reader, "picture_shape") else ()
-    if len(shape) == 3:
-        weights = weights.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(len(weights), -1)
+    shape = reader.shapes[named["inputs"][0]]
+    if len(reader.graph.shapes[node.args["input"]]) != 2:
+        raise node.refuse("is given pictures; flatten them first, or write it as a 1x1 convolution")
+    if len(shape) == 4:
+        weights = weights.reshape(-1, *shape[1:]).transpose(0, 2, 3, 1).reshape(len(weights), -1)
     bias = reader.weights(node, "bias", np.zeros(len(weights)))
     return Linear(**named, weights=np.ascontiguousarray(weights), bias=bias)
 
@@ -242,7 +255,9 @@ _READERS: dict[str, Callable[[_Reader, Node], Layer]] = {
 
 # Operators that change no value, and which argument they pass on. A softmax at the end is Int8Softmax.
 _PASS_THROUGH = {
-    **dict.fromkeys(("view", "reshape", "flatten", "squeeze", "contiguous", "clone", "alias", "detach", "softmax"), "self"),
+    **dict.fromkeys(
+        ("view", "reshape", "flatten", "squeeze", "contiguous", "clone", "alias", "detach", "softmax"), "self"
+    ),
     **dict.fromkeys(("dropout", "feature_dropout"), "input"),
 }
 

@@ -135,9 +135,9 @@ def _weights(name: str, tensor: Any) -> Array:  # noqa: ANN401
 
 
 def _node(node: Any) -> Node:  # noqa: ANN401
-    arguments = {schema.name: schema.default_value for schema in node.target._schema.arguments}
-    if hasattr(node.target, "_schema"):
-        arguments.update(zip([schema.name for schema in node.target._schema.arguments], node.args, strict=False))
+    schema = list(node.target._schema.arguments) if hasattr(node.target, "_schema") else []
+    arguments = {argument.name: argument.default_value for argument in schema}
+    arguments.update(zip([argument.name for argument in schema], node.args, strict=False))
     arguments.update(node.kwargs)
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
@@ -156,6 +156,7 @@ def _shape(node: Any) -> tuple[int, ...]:  # noqa: ANN401
     shape = getattr(node.meta.get("val"), "shape", ())
     if not all(isinstance(extent, int) for extent in shape):
         raise InvalidModel(
-            f"{node.name} has the dynamic shape {list(map(str, shape))}; sizes must be fixed; export without dynamic_shapes"
+            f"{node.name} has the dynamic shape {list(map(str, shape))}; sizes must be fixed; "
+            "export without dynamic_shapes"
         )
     return tuple(int(extent) for extent in shape)
