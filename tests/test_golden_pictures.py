@@ -12,6 +12,7 @@ import pytest
 
 from imagequeue_worker.images import preprocess
 from imagequeue_worker.nets import load_nets
+from imagequeue_worker.settings import NetChoice
 
 DATA = os.environ.get("IMAGEQUEUE_TEST_DATA", "")
 NET = Path(DATA) / "models" / "mobilenet_v2_1.0_224_quant"
@@ -24,7 +25,7 @@ def test_every_probability_of_every_picture_is_caffe2s(record_property: Callable
     with (Path(DATA) / "images" / "labels.csv").open() as file:
         pictures = list(csv.DictReader(file))
     assert [int(row["index"]) for row in pictures] == golden["index"].tolist()
-    net = load_nets(NET, "auto").first
+    net = load_nets([NetChoice(NET)], "auto").first
     probabilities = np.concatenate(
         [net.probabilities(preprocess((Path(DATA) / "images" / row["file"]).read_bytes())[None]) for row in pictures]
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from imagequeue_worker.errors import SettingsError
-from imagequeue_worker.settings import Settings, variable_of
+from imagequeue_worker.settings import NetChoice, Settings, variable_of
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
@@ -18,7 +18,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 GOOD: dict[str, tuple[str, Any]] = {
     "redis_url": ("redis://elsewhere:6380/3", "redis://elsewhere:6380/3"),
     "queues": ("urgent classify", ("urgent", "classify")),
-    "net": ("/", Path("/")),
+    "nets": ("/:a=/usr", (NetChoice(Path("/")), NetChoice(Path("/usr"), "a"))),
     "engine": ("portable", "portable"),
     "image_roots": (os.pathsep.join(["/", "/tmp"]), (Path("/"), Path("/tmp").resolve())),
     "processes": ("3", 3),
@@ -41,7 +41,7 @@ GOOD: dict[str, tuple[str, Any]] = {
 
 # field -> texts that cannot be used; fields that are missing here take any text
 BAD: dict[str, list[str]] = {
-    "net": ["/no/such/folder", "/etc/passwd"],
+    "nets": ["/no/such/folder", "/etc/passwd"],
     "image_roots": ["/no/such/folder"],
     "processes": ["-1", "many", "1.5"],
     "batch_images": ["0", "1025", "many"],

@@ -16,13 +16,14 @@ from imagequeue_worker.jobs import Lease, TakenJob
 from imagequeue_worker.nets import IMAGES_PER_RUN, Nets, load_nets
 from imagequeue_worker.pipeline import Decode, Pipeline
 from imagequeue_worker.references import ImageSources, References
+from imagequeue_worker.settings import NetChoice
 
 MakePipeline = Callable[..., Pipeline]
 
 
 @pytest.fixture(scope="module")
 def nets(net_folder: Path) -> Nets:
-    return load_nets(net_folder, "auto")
+    return load_nets([NetChoice(net_folder)], "auto")
 
 
 @pytest.fixture

@@ -69,8 +69,8 @@ def test_info_tells_engines_and_net_as_json(net_folder: Path) -> None:
     done = run("info", "--json", "--net", net_folder)
     found = json.loads(done.stdout)
     assert found["engine"] in found["engines"]
-    assert found["net"]["name"] == net_folder.name
-    assert found["net"]["input"] == [224, 224]
+    (net,) = found["nets"]
+    assert (net["name"], net["input"]) == (net_folder.name, [224, 224])
 
 
 def test_info_goes_on_without_a_net(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from imagequeue.contract import QUEUES, job_key, new_job_id, pending_key, queue_
 from imagequeue_worker.images import DEFAULT_LIMITS
 from imagequeue_worker.local import classify_references
 from imagequeue_worker.nets import load_nets
+from imagequeue_worker.settings import NetChoice
 from worker_process import StartWorker, environment, running_worker, until
 
 
@@ -39,7 +40,9 @@ def test_pictures_get_the_classes_that_the_net_gives(
     start_worker()
     refs = [str(path) for path in pictures]
     results = producer.wait(producer.submit_many(refs, top_k=3).ids, timeout=60)
-    expected = classify_references(refs, load_nets(net_folder, "auto"), top_k=3, threads=1, limits=DEFAULT_LIMITS)
+    expected = classify_references(
+        refs, load_nets([NetChoice(net_folder)], "auto"), top_k=3, threads=1, limits=DEFAULT_LIMITS
+    )
     assert [(result.ref, result.classes) for result in results.values()] == [(one.ref, one.classes) for one in expected]
 
 

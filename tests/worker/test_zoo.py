@@ -12,7 +12,15 @@ import pytest
 from imagequeue_worker import zoo
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.images import ZOO
-from imagequeue_worker.zoo import MOBILENET_V2, KnownNet, NetFile, describe, fetch_net, find_net
+from imagequeue_worker.settings import NetChoice
+from imagequeue_worker.zoo import MOBILENET_V2, KnownNet, NetFile, describe, fetch_net, find_nets
+
+
+def find(cache, known):
+    """The folder of the one net that is found where none was named."""
+    (choice,) = find_nets((), cache, known=known).choices
+    return choice.folder
+
 
 FILES = {"init_net.pb": bytes(range(256)) * 1000, "predict_net.pb": b"graph"}
 
@@ -75,10 +83,10 @@ def left_in(cache):
 
 
 def test_a_net_is_fetched_once_then_found_in_the_cache(server, tmp_path):
-    folder = find_net(None, tmp_path, net(server))
+    folder = find(tmp_path, net(server))
     assert folder == tmp_path / "nets" / "small"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
-    assert find_net(None, tmp_path, net(server)) == folder
+    assert find(tmp_path, net(server)) == folder
     assert server.asked == ["/good/init_net.pb", "/good/predict_net.pb"]
 
 
@@ -130,7 +138,7 @@ def test_two_may_fetch_at_once(server, tmp_path):
 )
 def test_a_bad_answer_leaves_nothing_and_names_the_ways_out(server, tmp_path, mode, reason):
     with pytest.raises(NetUnavailable, match=reason) as caught:
-        find_net(None, tmp_path, net(server, mode))
+        find(tmp_path, net(server, mode))
     assert left_in(tmp_path) == []
     for way_out in (
         "IMAGEQUEUE_NET",
@@ -168,19 +176,19 @@ def closed_port():
 def test_no_network_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with closed_port() as port, pytest.raises(NetUnavailable, match="refused"):
-        find_net(None, tmp_path, KnownNet("small", f"http://127.0.0.1:{port}", files()))
+        find(tmp_path, KnownNet("small", f"http://127.0.0.1:{port}", files()))
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_error(server, tmp_path):
     (tmp_path / "nets").write_text("a file where a folder should be")
     with pytest.raises(NetUnavailable, match="IMAGEQUEUE_NET"):
-        find_net(None, tmp_path, net(server))
+        find(tmp_path, net(server))
 
 
 @pytest.mark.parametrize("address", ["http://example.com/net", "ftp://example.com", "file:///etc", "net"])
 def test_other_addresses_than_https_are_refused(tmp_path, address):
     with pytest.raises(NetUnavailable, match="not https"):
-        find_net(None, tmp_path, KnownNet("small", address, files()))
+        find(tmp_path, KnownNet("small", address, files()))
 
 
 # --- named ---
@@ -189,7 +197,7 @@ def test_other_addresses_than_https_are_refused(tmp_path, address):
 def test_a_folder_that_is_named_is_taken_as_it_is(tmp_path):
     for name in FILES:
         (tmp_path / name).write_bytes(b"any")
-    assert find_net(tmp_path) == find_net(str(tmp_path)) == tmp_path
+    assert find_nets([NetChoice(tmp_path)]).choices == (NetChoice(tmp_path),)
 
 
 @pytest.mark.parametrize("missing", ["init_net.pb", "predict_net.pb"])
@@ -198,7 +206,7 @@ def test_a_named_folder_without_a_file_is_an_error_that_names_it(tmp_path, missi
         if name != missing:
             (tmp_path / name).write_bytes(b"any")
     with pytest.raises(NetUnavailable, match=re.escape(f"has no {missing}")):
-        find_net(tmp_path)
+        find_nets([NetChoice(tmp_path)])
 
 
 def test_the_zoos_net_is_described():
@@ -217,3 +225,29 @@ def test_any_folder_is_described_by_the_zoos_preprocessing(tmp_path):
 def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert zoo.default_cache() == tmp_path / "imagequeue"
+
+
+def test_a_net_that_was_built_here_serves_where_the_zoos_is_not_cached(tmp_path):
+    built = tmp_path / "nets" / zoo.BUILT_NET
+    built.mkdir(parents=True)
+    for name in zoo.NET_FILES:
+        (built / name).touch()
+    found = find_nets((), tmp_path)
+    assert found.choices == (NetChoice(built),)
+    assert "built here" in found.why
+
+
+def test_the_zoos_net_comes_before_the_built_one(tmp_path, server):
+    known = net(server)
+    folder = fetch_net(known, tmp_path)
+    built = tmp_path / "nets" / zoo.BUILT_NET
+    built.mkdir(parents=True)
+    for name in zoo.NET_FILES:
+        (built / name).touch()
+    assert find(tmp_path, known) == folder
+
+
+def test_nothing_is_fetched_where_that_is_not_wanted(tmp_path, server):
+    with pytest.raises(NetUnavailable, match="none is in"):
+        find_nets((), tmp_path, known=net(server), fetch=False)
+    assert server.asked == []

@@ -41,7 +41,7 @@ from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.waiting import Waker, WorkSignal
-from imagequeue_worker.zoo import find_net
+from imagequeue_worker.zoo import find_nets
 
 log = structlog.get_logger("imagequeue_worker.batch_worker")
 
@@ -114,7 +114,7 @@ class BatchWorker(BaseWorker):
         if with_scheduler:  # forks: before threads and the net
             self._start_scheduler(burst)
         settings = replace(self.settings or Settings.from_environment(), queues=tuple(self.queue_names()))
-        nets = load_nets(find_net(settings.net), settings.engine) if self.nets is None else self.nets
+        nets = load_nets(find_nets(settings.nets).choices, settings.engine) if self.nets is None else self.nets
         metrics = self.metrics or Metrics(REGISTRY)
         machine = self._machine = self._assemble(settings, nets, metrics)
         self._install_signal_handlers()

@@ -83,7 +83,7 @@ def run(**options: Any) -> None:  # noqa: ANN401  the settings
     configure_logging(settings.log_level, json=settings.log_json)
     with redis_errors(settings.redis_url), connect(settings.redis_url, resend=False) as connection:
         connection.ping()
-    nets = load_named_net(settings.net, settings.engine)
+    nets = load_found_nets(settings)
     sys.exit(Supervisor(settings, nets).run())
 
 
@@ -91,7 +91,7 @@ def run(**options: Any) -> None:  # noqa: ANN401  the settings
 @click.argument("images", nargs=-1, required=True)
 @click.option("--top-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="Classes per image")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line instead of a table")
-@settings_options("net", "engine", "decode_threads", "max_image_bytes", "max_pixels", "max_side")
+@settings_options("nets", "engine", "decode_threads", "max_image_bytes", "max_pixels", "max_side")
 def classify(images: tuple[str, ...], top_k: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401
     """Classify files and folders here and now, without Redis.
 
@@ -106,7 +106,7 @@ def classify(images: tuple[str, ...], top_k: int, as_json: bool, **options: Any)
     from imagequeue_worker.local import classify_references
 
     settings = Settings(**options)
-    nets = load_named_net(settings.net, settings.engine)
+    nets = load_found_nets(settings)
     refs = list(references(images, sys.stdin.buffer))
     outcomes = classify_references(
         refs, nets, top_k=top_k, threads=settings.decode_threads,
@@ -118,7 +118,7 @@ def classify(images: tuple[str, ...], top_k: int, as_json: bool, **options: Any)
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table")
-@settings_options("net", "engine")
+@settings_options("nets", "engine")
 def info(as_json: bool, **options: Any) -> None:  # noqa: ANN401
     """Show what this machine can run: versions, engines, and the net that a worker would load."""
     from imagequeue_worker.information import gather, table
@@ -181,26 +181,39 @@ def redis(port: int, data: Path | None, durable: bool) -> None:
     "--images", type=click.Path(path_type=Path, exists=True), help="Picture or folder  [default: scikit-image's]"
 )
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds for all pictures")
-@settings_options("net", "engine", "processes")
+@settings_options("nets", "engine", "processes")
 def demo(images: Path | None, timeout: float, **options: Any) -> None:  # noqa: ANN401
     """Show the whole road: a Redis of its own, a worker, real pictures through the queue, results and metrics."""
     from imagequeue_worker.demo import run_demo
-    from imagequeue_worker.zoo import find_net
+    from imagequeue_worker.zoo import find_nets
 
     settings = Settings(**options)
     with _bytes_bar() as progress:
-        net = find_net(settings.net, progress=progress)
-    sys.exit(0 if run_demo(net, images, settings, timeout) else EXIT_SOME_FAILED)
+        found = find_nets(settings.nets, progress=progress)
+    sys.exit(0 if run_demo(found, images, settings, timeout) else EXIT_SOME_FAILED)
 
 
-def load_named_net(folder: Path | None, engine: str) -> Nets:
-    """The net that the settings name, else the zoo's; fetched with a progress bar where it is not cached."""
-    from imagequeue_worker.nets import load_nets
-    from imagequeue_worker.zoo import find_net
+@main.command("find-net")
+@settings_options("nets")
+def find_net(**options: Any) -> None:  # noqa: ANN401
+    """Print the folder of the net that a worker would load, and why; exit code 2 when there is none."""
+    from imagequeue_worker.zoo import find_nets
 
     with _bytes_bar() as progress:
-        path = find_net(folder, progress=progress)
-    return load_nets(path, engine)
+        found = find_nets(Settings(**options).nets, progress=progress)
+    for choice in found.choices:
+        click.echo(str(choice))
+    click.echo(found.why, err=True)
+
+
+def load_found_nets(settings: Settings) -> Nets:
+    """The nets that the settings name, else a default; fetched with a progress bar where that is needed."""
+    from imagequeue_worker.nets import load_nets
+    from imagequeue_worker.zoo import find_nets
+
+    with _bytes_bar() as progress:
+        found = find_nets(settings.nets, progress=progress)
+    return load_nets(found.choices, settings.engine)
 
 
 @contextmanager

@@ -21,12 +21,13 @@ from imagequeue.sources import references
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import Settings
+from imagequeue_worker.zoo import FoundNets
 
 PICTURES = ("coffee.png", "chelsea.png", "rocket.jpg")  # photographs that scikit-image ships
 STOP_SECONDS = 60.0
 
 
-def run_demo(net: Path, images: Path | None, settings: Settings, timeout_seconds: float) -> bool:
+def run_demo(found: FoundNets, images: Path | None, settings: Settings, timeout_seconds: float) -> bool:
     """Run it; True when every picture has a result that is `ok`."""
     pictures = [str(images)] if images else [str(path) for path in demo_pictures()]
     refs = list(references(pictures, ()))
@@ -36,9 +37,11 @@ def run_demo(net: Path, images: Path | None, settings: Settings, timeout_seconds
         tempfile.TemporaryDirectory(prefix="imagequeue-demo-") as folder,
         EmbeddedRedis(Path(folder)) as server,
         Producer(server.url) as producer,
-        _worker(server.url, net, root.resolve(), port, settings) as process,
+        _worker(server.url, found, root.resolve(), port, settings) as process,
     ):
-        click.echo(f"net      {net}\nRedis    {server.url}\npictures {len(refs)} below {root}")
+        click.echo(
+            f"net      {', '.join(map(str, found.choices))} ({found.why})\nRedis    {server.url}\npictures {len(refs)} below {root}"
+        )
         _wait_until_ready(producer, process)
         results = _classify(producer, refs, timeout_seconds)
         print_tables(results_table(results))
@@ -83,13 +86,13 @@ def _classify(producer: Producer, refs: list[str], timeout_seconds: float) -> li
 
 
 @contextmanager
-def _worker(url: str, net: Path, root: Path, port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(url: str, found: FoundNets, root: Path, port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """The real command in a process of its own, ended by SIGTERM."""
     command = [
-        sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--net", str(net), "--engine",
-        settings.engine, "--image-root", str(root), "--metrics-port", str(port), "--processes",
+        sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--engine", settings.engine, "--image-root", str(root), "--metrics-port", str(port), "--processes",
         str(settings.processes), "--log-level", "warning",
     ]  # fmt: skip
+    command += [part for choice in found.choices for part in ("--net", str(choice))]
     process = subprocess.Popen(command)
     try:
         yield process

@@ -1,4 +1,4 @@
-"""What `imagequeue-worker info` tells: versions, engines, and the net that a worker would load."""
+"""What `imagequeue-worker info` tells: versions, engines, and the nets that a worker would load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagequeue_worker.caffe2 import available_engines
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.nets import load_nets
 from imagequeue_worker.settings import Settings
-from imagequeue_worker.zoo import DEFAULT_NET, default_cache, find_net
+from imagequeue_worker.zoo import find_nets
 
 PACKAGES = ("imagequeue", "numpy", "pillow", "redis", "rq", "simplejpeg")
 
@@ -28,27 +28,30 @@ def gather(settings: Settings) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "engines": engines,
         "engine": engines[0],
-        "net": _net(settings),
+        "nets": _nets(settings),
     }
 
 
-def _net(settings: Settings) -> dict[str, Any] | None:
-    cached = default_cache() / "nets" / DEFAULT_NET.name
+def _nets(settings: Settings) -> list[dict[str, Any]]:
     try:
-        folder = find_net(settings.net or cached)
+        found = find_nets(settings.nets, fetch=False)
     except NetUnavailable:
-        if settings.net:
+        if settings.nets:
             raise
-        return None
-    nets = load_nets(folder, settings.engine)
-    return {
-        "folder": str(folder),
-        "name": nets.first.model.name,
-        "sha256": nets.first.model.sha256,
-        "engine": nets.first.engine,
-        "classes": nets.first.net.classes,
-        "input": list(nets.first.net.input_size),
-    }
+        return []
+    nets = load_nets(found.choices, settings.engine)
+    return [
+        {
+            "folder": str(choice.folder),
+            "why": found.why,
+            "name": net.model.name,
+            "sha256": net.model.sha256,
+            "engine": net.engine,
+            "classes": net.net.classes,
+            "input": list(net.net.input_size),
+        }
+        for choice, net in zip(found.choices, nets, strict=True)
+    ]
 
 
 def table(found: dict[str, Any]) -> Table:
@@ -57,11 +60,10 @@ def table(found: dict[str, Any]) -> Table:
     rows.add_row("python", f"{found['python']} on {found['machine']}, {found['cores']} cores")
     rows.add_row("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
     rows.add_row("engines", ", ".join(found["engines"]) + "  (best first)")
-    net = found["net"]
-    if net is None:
-        rows.add_row("net", "none at hand; `imagequeue-worker fetch-net` fetches the zoo's")
-    else:
+    for net in found["nets"]:
         size = "x".join(map(str, net["input"]))
-        rows.add_row("net", f"{net['name']}: {size} -> {net['classes']} classes, engine {net['engine']}")
+        rows.add_row("net", f"{net['name']}: {size} -> {net['classes']} classes, engine {net['engine']}; {net['why']}")
         rows.add_row("", f"{net['folder']}  sha256 {net['sha256'][:16]}…")
+    if not found["nets"]:
+        rows.add_row("net", "none at hand; `imagequeue-worker fetch-net` fetches the zoo's, `default-net` builds one")
     return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import structlog
@@ -15,6 +14,7 @@ from imagequeue.contract import ClassScore, ErrorCode, Model
 from imagequeue_worker.caffe2 import Net, PixelScaling, load_net
 from imagequeue_worker.description import NetDescription
 from imagequeue_worker.errors import ImageError, NetUnavailable
+from imagequeue_worker.settings import NetChoice
 from imagequeue_worker.zoo import describe
 
 log = structlog.get_logger("imagequeue_worker.nets")
@@ -85,15 +85,23 @@ class Nets:
         return net
 
 
-def load_nets(folder: Path, engine: str) -> Nets:
-    """Load the net in `folder` and run it once.
+def load_nets(choices: Sequence[NetChoice], engine: str) -> Nets:
+    """Load these nets and run each once.
 
     Raises NetUnavailable, or caffe2.Caffe2Error when the files are damaged or hold no net that can be run.
     """
-    description = describe(folder)
+    nets = [_load(choice, engine) for choice in choices]
+    names = [net.model.name for net in nets]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise NetUnavailable(f"two nets are called {doubled[0]!r}; give one of them a name: --net NAME=FOLDER")
+    return Nets(nets)
+
+
+def _load(choice: NetChoice, engine: str) -> LoadedNet:
+    description = describe(choice.folder)
     spec = description.preprocessing
-    net = load_net(folder, engine=engine, scaling=PixelScaling(spec.mean, spec.std))
-    loaded = LoadedNet(Model(description.name, net.sha256), net, description)
+    net = load_net(choice.folder, engine=engine, scaling=PixelScaling(spec.mean, spec.std))
+    loaded = LoadedNet(Model(choice.name or description.name, net.sha256), net, description)
     seconds = loaded.warm_up()
     log.info("net loaded", net=loaded.model.name, engine=loaded.engine, warm_up_ms=round(seconds * 1000, 1))
-    return Nets([loaded])
+    return loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,35 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+@dataclass(frozen=True, slots=True)
+class NetChoice:
+    """A net to load: its folder, and the name that requests choose it by (None: what its folder says)."""
+
+    folder: Path
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.folder}" if self.name else str(self.folder)
+
+
+class NetOption(click.ParamType[NetChoice, Any]):
+    """`FOLDER` or `NAME=FOLDER`; several in a variable are separated as paths are."""
+
+    name = "[NAME=]FOLDER"
+    envvar_list_splitter = os.pathsep
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NetChoice:  # noqa: ANN401
+        """Read one; the folder must be there."""
+        if isinstance(value, NetChoice):
+            return value
+        name, separator, folder = str(value).partition("=")
+        # A folder's own name may have a sign of equality in it.
+        if not separator or "/" in name:
+            name, folder = "", str(value)
+        path: Path = FOLDER.convert(folder, param, ctx)
+        return NetChoice(path, name or None)
+
+
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True)
 
 
@@ -46,7 +76,13 @@ class Settings:
 
     redis_url: str = setting(DEFAULT_REDIS_URL, str, "Redis: redis://, rediss:// or unix://")
     queues: tuple[str, ...] = setting(QUEUES, str, "A queue to serve, most urgent first", flag="--queue", multiple=True)
-    net: Path | None = setting(None, FOLDER, "Folder with init_net.pb and predict_net.pb; without it, the zoo's net")
+    nets: tuple[NetChoice, ...] = setting(
+        (),
+        NetOption(),
+        "A net to hold, the first being the default; without one, the zoo's",
+        flag="--net",
+        multiple=True,
+    )
     engine: str = setting("auto", str, "Engine that runs the net; see `imagequeue-worker info`")
     image_roots: tuple[Path, ...] = setting(
         (),

@@ -23,7 +23,7 @@ from imagequeue_worker.pipeline import Pipeline
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
-from imagequeue_worker.zoo import find_net
+from imagequeue_worker.zoo import find_nets
 
 
 def classify(*, request: dict[str, Any]) -> dict[str, int]:
@@ -80,7 +80,7 @@ def _settings() -> Settings:
 @cache
 def _pipeline() -> Pipeline:
     settings = _settings()
-    nets = load_nets(find_net(settings.net), settings.engine)
+    nets = load_nets(find_nets(settings.nets).choices, settings.engine)
     return make_pipeline(nets, settings, worker_name(), Progress())
 
 

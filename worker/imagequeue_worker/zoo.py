@@ -9,7 +9,7 @@ import hashlib
 import os
 import tempfile
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from imagequeue_worker.description import NET_FILES, NetDescription, read_description
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.images.spec import ZOO, Preprocessing
-from imagequeue_worker.settings import CACHE_VARIABLE
+from imagequeue_worker.settings import CACHE_VARIABLE, NetChoice
 
 Progress = Callable[[str, int, int], None]
 """Told (file name, bytes so far, bytes in all) while a net is fetched."""
@@ -57,6 +57,7 @@ MOBILENET_V2: Final = KnownNet(
 )
 KNOWN_NETS: Final[Mapping[str, KnownNet]] = {net.name: net for net in (MOBILENET_V2,)}
 DEFAULT_NET: Final = MOBILENET_V2
+BUILT_NET: Final = "efficientnet_lite0_int8"  # what `imagequeue-worker default-net` builds
 
 
 def describe(folder: Path) -> NetDescription:
@@ -79,26 +80,49 @@ def default_cache() -> Path:
     return platformdirs.user_cache_path("imagequeue")
 
 
-def find_net(
-    folder: Path | str | None = None,
-    cache: Path | None = None,
-    net: KnownNet = DEFAULT_NET,
-    progress: Progress | None = None,
-) -> Path:
-    """The folder of the net to load: `folder` where one is named, else `net`, cached or fetched.
+@dataclass(frozen=True, slots=True)
+class FoundNets:
+    """Nets that are there to be loaded, and why these."""
 
-    Raises NetUnavailable when the folder lacks a file, or when the net is neither cached nor to be fetched;
-    its message names the ways out.
+    choices: tuple[NetChoice, ...]
+    why: str
+
+
+def find_nets(
+    named: Sequence[NetChoice] = (),
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    known: KnownNet = DEFAULT_NET,
+    fetch: bool = True,
+) -> FoundNets:
+    """The nets to load: those that were named, else one from the cache, else the zoo's, fetched.
+
+    In the cache, the zoo's net comes before one that `imagequeue-worker default-net` has built. Raises NetUnavailable
+    when a folder lacks a file, or when none was named, cached or fetched; its message names the ways out.
     """
-    if folder is None:
-        return fetch_net(net, cache, progress)
-    folder = Path(folder)
+    if named:
+        for choice in named:
+            _check_folder(choice.folder)
+        return FoundNets(tuple(named), "it was named")
+    nets = (default_cache() if cache is None else cache) / "nets"
+    if all(_is_right(nets / known.name / file.name, file) for file in known.files):
+        return FoundNets((NetChoice(nets / known.name),), "the zoo's net is in the cache")
+    if all((nets / BUILT_NET / name).is_file() for name in NET_FILES):
+        return FoundNets((NetChoice(nets / BUILT_NET),), "it was built here; the zoo's net is not in the cache")
+    if not fetch:
+        raise NetUnavailable(
+            f"no net was named, and none is in {nets}; `imagequeue-worker fetch-net` fetches the zoo's"
+        )
+    return FoundNets((NetChoice(fetch_net(known, cache, progress)),), "the zoo's net was fetched")
+
+
+def _check_folder(folder: Path) -> None:
     missing = [name for name in NET_FILES if not (folder / name).is_file()]
     if missing:
         raise NetUnavailable(
-            f"net folder {folder} has no {' and no '.join(missing)}; set IMAGEQUEUE_NET to a folder with both files"
+            f"net folder {folder} has no {' and no '.join(missing)}; name a folder with both files in IMAGEQUEUE_NET"
         )
-    return folder
 
 
 def fetch_net(net: KnownNet = DEFAULT_NET, cache: Path | None = None, progress: Progress | None = None) -> Path:
@@ -125,7 +149,7 @@ class _RefusedError(Exception):
 def _is_right(path: Path, file: NetFile) -> bool:
     try:
         return path.stat().st_size == file.size and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -189,5 +213,5 @@ def _ways_out(net: KnownNet, folder: Path, error: Exception) -> str:
     return (
         f"net {net.name} is not in the cache and could not be fetched ({error}). Either set IMAGEQUEUE_NET "
         f"to a folder with {' and '.join(NET_FILES)}; or run `imagequeue-worker fetch-net` where there is a "
-        f"network; or download {addresses} into {folder}"
+        f"network; or build one with `imagequeue-worker default-net`; or download {addresses} into {folder}"
     )
