@@ -96,6 +96,18 @@ def test_an_unknown_model_is_an_error_that_names_the_known_ones(
     assert net_folder.name in error.message
 
 
+def test_nets_run_side_by_side_and_requests_choose_by_name(
+    start_worker: StartWorker, producer: Producer, pictures: list[Path], net_folder: Path
+) -> None:
+    start_worker("--net", f"other={net_folder}")
+    producer.submit(pictures[0], id="first")
+    producer.submit(pictures[0], id="second", model="other")
+    results = producer.wait(["first", "second"], timeout=60)
+    models = [result.model.name for result in results.values() if result.model]
+    assert models == [net_folder.name, "other"]
+    assert results["first"].classes == results["second"].classes
+
+
 def test_paths_are_forbidden_without_an_image_root(
     producer: Producer, redis_url: str, net_folder: Path, tmp_path: Path, pictures: list[Path], connection: redis.Redis
 ) -> None:

@@ -39,9 +39,8 @@ def run_demo(found: FoundNets, images: Path | None, settings: Settings, timeout_
         Producer(server.url) as producer,
         _worker(server.url, found, root.resolve(), port, settings) as process,
     ):
-        click.echo(
-            f"net      {', '.join(map(str, found.choices))} ({found.why})\nRedis    {server.url}\npictures {len(refs)} below {root}"
-        )
+        click.echo(f"net      {', '.join(map(str, found.choices))} ({found.why})")
+        click.echo(f"Redis    {server.url}\npictures {len(refs)} below {root}")
         _wait_until_ready(producer, process)
         results = _classify(producer, refs, timeout_seconds)
         print_tables(results_table(results))
@@ -88,10 +87,9 @@ def _classify(producer: Producer, refs: list[str], timeout_seconds: float) -> li
 @contextmanager
 def _worker(url: str, found: FoundNets, root: Path, port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """The real command in a process of its own, ended by SIGTERM."""
-    command = [
-        sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--engine", settings.engine, "--image-root", str(root), "--metrics-port", str(port), "--processes",
-        str(settings.processes), "--log-level", "warning",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--image-root", str(root)]
+    command += ["--engine", settings.engine, "--processes", str(settings.processes)]
+    command += ["--metrics-port", str(port), "--log-level", "warning"]
     command += [part for choice in found.choices for part in ("--net", str(choice))]
     process = subprocess.Popen(command)
     try:
