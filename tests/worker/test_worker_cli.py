@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from worker_process import environment
-
-
-def run(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "imagequeue_worker.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment() | settings, timeout=60)
+from worker_process import run_cli as run
 
 
 def test_classify_prints_a_table(net_folder: Path, pictures: list[Path]) -> None:

@@ -69,6 +69,12 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("IMAGEQUEUE_")}
 
 
+def run_cli(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`imagequeue-worker` with these arguments and these environment variables, to its end."""
+    command = [sys.executable, "-m", "imagequeue_worker.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment() | settings, timeout=60)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,6 +13,7 @@ import click
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.blas import limit_blas_threads
 from imagequeue_worker.errors import WorkerError
+from imagequeue_worker.evaluate_command import evaluate
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
 if TYPE_CHECKING:
@@ -204,6 +205,9 @@ def find_net(**options: Any) -> None:  # noqa: ANN401
     for choice in found.choices:
         click.echo(str(choice))
     click.echo(found.why, err=True)
+
+
+main.add_command(evaluate)
 
 
 def load_found_nets(settings: Settings) -> Nets:

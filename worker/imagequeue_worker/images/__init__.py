@@ -19,7 +19,7 @@ from imagequeue_worker.images.decode import decode
 from imagequeue_worker.images.resize import resize_and_crop
 from imagequeue_worker.images.spec import DEFAULT_LIMITS, ZOO, Limits, Preprocessing
 
-__all__ = ["DEFAULT_LIMITS", "ZOO", "Limits", "Preprocessing", "decode", "preprocess", "resize_and_crop"]
+__all__ = ["DEFAULT_LIMITS", "ZOO", "Limits", "Preprocessing", "crop_for", "decode", "preprocess", "resize_and_crop"]
 
 
 def preprocess(data: bytes, spec: Preprocessing = ZOO, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -32,5 +32,10 @@ def preprocess(data: bytes, spec: Preprocessing = ZOO, limits: Limits = DEFAULT_
     Raises ImageError, and nothing else: `unsupported_format` (no image, or none that is read), `corrupt`
     (truncated or damaged: never a partial picture), `too_large` (above `limits`, decided from the header).
     """
-    pixels = resize_and_crop(decode(data, limits), spec.resize, spec.crop)
+    return crop_for(decode(data, limits), spec)
+
+
+def crop_for(picture: NDArray[np.uint8], spec: Preprocessing = ZOO) -> NDArray[np.uint8]:
+    """What a net sees of a decoded picture, uint8 `[height, width, 3]` in BGR; as `preprocess` returns it."""
+    pixels = resize_and_crop(picture, spec.resize, spec.crop)
     return pixels if spec.channel_order == "BGR" else np.ascontiguousarray(pixels[:, :, ::-1])

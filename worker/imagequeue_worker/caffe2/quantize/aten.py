@@ -42,6 +42,11 @@ class Nodes:
     weights: dict[str, Array] = field(repr=False)
     shapes: dict[str, tuple[int, ...]]
 
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether the model's output are probabilities already."""
+        return any(node.name == self.output and node.operator.startswith("softmax") for node in self.nodes)
+
 
 def read_layers(graph: Nodes) -> FloatNet:
     """Translate a graph, leaving batch norms, paddings and activations where they are.

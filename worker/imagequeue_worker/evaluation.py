@@ -1,0 +1,139 @@
+"""How often a net is right: top-1, top-5, and which classes it confuses; the model card's validation."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagequeue.contract import ClassScore
+from imagequeue_worker.errors import ImageError
+from imagequeue_worker.images import Limits, crop_for
+from imagequeue_worker.labelled import LabelledPicture, Truth
+from imagequeue_worker.labels import imagenet
+from imagequeue_worker.nets import IMAGES_PER_RUN, LoadedNet
+
+TOP = 5
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What an evaluation has found so far; `net_seconds` is the net's time alone."""
+
+    images: int = 0
+    top1_hits: int = 0
+    top5_hits: int = 0
+    net_seconds: float = 0.0
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (picture, why it was not counted)
+    asked: Counter[str] = field(default_factory=Counter)  # class -> pictures
+    right: Counter[str] = field(default_factory=Counter)  # class -> hits
+    confused: Counter[tuple[str, str]] = field(default_factory=Counter)  # (class, said instead) -> pictures
+
+    @property
+    def top1(self) -> float:
+        """The share of pictures whose best class is right."""
+        return self.top1_hits / self.images if self.images else 0.0
+
+    @property
+    def top5(self) -> float:
+        """The share of pictures with the right class among the five best."""
+        return self.top5_hits / self.images if self.images else 0.0
+
+    @property
+    def ms_per_image(self) -> float:
+        """The net's time for one picture, in milliseconds."""
+        return 1000 * self.net_seconds / self.images if self.images else 0.0
+
+    def worst_classes(self, count: int) -> Iterator[tuple[str, int, int, str]]:
+        """(class, pictures, hits, what was said instead most often) of the classes that are missed most."""
+        missed = sorted(self.asked, key=lambda name: (self.right[name] - self.asked[name], name))
+        for name in missed[:count]:
+            said = [(times, other) for (asked, other), times in self.confused.items() if asked == name]
+            if said:
+                yield name, self.asked[name], self.right[name], max(said, key=lambda pair: (pair[0], pair[1]))[1]
+
+
+def evaluate(
+    pictures: Iterable[LabelledPicture],
+    net: LoadedNet,
+    limits: Limits,
+    *,
+    threads: int,
+    on_picture: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Classify every picture and compare; a picture that cannot be read is noted and not counted."""
+    found = Evaluation()
+    batch: list[tuple[LabelledPicture, NDArray[np.uint8]]] = []
+    for picture, crop in _crops(pictures, net, limits, threads):
+        on_picture()
+        if isinstance(crop, str):
+            found.failures.append((picture.name, crop))
+            continue
+        batch.append((picture, crop))
+        if len(batch) == IMAGES_PER_RUN:
+            _score(found, net, batch)
+            batch.clear()
+    if batch:
+        _score(found, net, batch)
+    return found
+
+
+def _crops(
+    pictures: Iterable[LabelledPicture], net: LoadedNet, limits: Limits, threads: int
+) -> Iterator[tuple[LabelledPicture, NDArray[np.uint8] | str]]:
+    """Decode ahead in threads, a bounded number at a time; the reason instead of pixels where that fails."""
+
+    def load(picture: LabelledPicture) -> NDArray[np.uint8] | str:
+        try:
+            return crop_for(picture.load(limits), net.description.preprocessing)
+        except (ImageError, OSError) as error:
+            return str(error)
+
+    ahead: deque[tuple[LabelledPicture, Future[NDArray[np.uint8] | str]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        for picture in pictures:
+            ahead.append((picture, pool.submit(load, picture)))
+            if len(ahead) > 2 * IMAGES_PER_RUN:
+                first, crop = ahead.popleft()
+                yield first, crop.result()
+        while ahead:
+            first, crop = ahead.popleft()
+            yield first, crop.result()
+
+
+def _score(found: Evaluation, net: LoadedNet, batch: list[tuple[LabelledPicture, NDArray[np.uint8]]]) -> None:
+    started = time.perf_counter()
+    probabilities = net.probabilities(np.stack([crop for _, crop in batch]))
+    found.net_seconds += time.perf_counter() - started
+    for (picture, _), row in zip(batch, probabilities, strict=True):
+        best = net.best_classes(row, TOP)
+        hits = [is_right(one, picture.truth) for one in best]
+        name = _name_of(picture.truth)
+        found.images += 1
+        found.top1_hits += hits[0]
+        found.top5_hits += any(hits)
+        found.asked[name] += 1
+        found.right[name] += hits[0]
+        if not hits[0]:
+            found.confused[name, best[0].label] += 1
+
+
+def is_right(answer: ClassScore, truth: Truth) -> bool:
+    """Whether a net's answer is the truth: by wnid where both have one, else by the output's index."""
+    if isinstance(truth, str):
+        return answer.wnid == truth
+    if answer.wnid is not None and 0 <= truth < len(imagenet()):
+        return answer.wnid == imagenet()[truth][0]
+    return answer.index == truth
+
+
+def _name_of(truth: Truth) -> str:
+    """What a class is called in a table."""
+    if isinstance(truth, str):
+        return dict(imagenet()).get(truth, truth)
+    return imagenet()[truth][1] if 0 <= truth < len(imagenet()) else f"class {truth}"
