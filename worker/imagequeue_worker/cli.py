@@ -33,6 +33,8 @@ class Group(click.Group):
             raise _Unusable(str(error)) from error
         except click.Abort:
             ctx.exit(EXIT_INTERRUPTED)
+        except ModuleNotFoundError as error:
+            raise _Unusable(f"{error.name} is not installed; pip install 'imagequeue[worker]'") from error
         except Exception as error:
             if _is_caffe2_error(error):
                 raise _Unusable(str(error)) from error
