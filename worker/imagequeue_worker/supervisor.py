@@ -36,8 +36,8 @@ from imagequeue_worker.waiting import Waker
 
 log = structlog.get_logger("imagequeue_worker.supervisor")
 
-RESTART_FIRST_SECONDS, RESTART_MAX_SECONDS = 0.5, 30.0
-STEADY_SECONDS = 10.0  # a child that lived this long was no failed start
+RESTART_FIRST_SECONDS, RESTART_MAX_SECONDS = 0.5, 5.0
+STEADY_SECONDS = 2.0  # a child that lived this long has begun to work: its end was no failed start
 KILL_AFTER_GRACE_SECONDS = 5.0
 EXIT_OK, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 2, 130
 
