@@ -12,8 +12,8 @@ import click
 
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.blas import limit_blas_threads
+from imagequeue_worker.commands.evaluate import evaluate
 from imagequeue_worker.errors import WorkerError
-from imagequeue_worker.evaluate_command import evaluate
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def classify(images: tuple[str, ...], top_k: int, as_json: bool, **options: Any)
     find . -name '*.jpg' | imagequeue-worker classify -
     """
     from imagequeue.sources import references
-    from imagequeue_worker.classify_report import report
+    from imagequeue_worker.commands.classify import report
     from imagequeue_worker.images import Limits
     from imagequeue_worker.local import classify_references
 
@@ -124,7 +124,7 @@ def classify(images: tuple[str, ...], top_k: int, as_json: bool, **options: Any)
 @settings_options("nets", "engine")
 def info(as_json: bool, **options: Any) -> None:  # noqa: ANN401
     """Show what this machine can run: versions, engines, and the net that a worker would load."""
-    from imagequeue_worker.information import gather, table
+    from imagequeue_worker.commands.info import gather, table
 
     settings = Settings(**options)
     found = gather(settings)
@@ -187,7 +187,7 @@ def redis(port: int, data: Path | None, durable: bool) -> None:
 @settings_options("nets", "engine", "processes")
 def demo(images: Path | None, timeout: float, **options: Any) -> None:  # noqa: ANN401
     """Show the whole road: a Redis of its own, a worker, real pictures through the queue, results and metrics."""
-    from imagequeue_worker.demo import run_demo
+    from imagequeue_worker.commands.demo import run_demo
     from imagequeue_worker.zoo import find_nets
 
     settings = Settings(**options)

@@ -60,7 +60,7 @@ def _evaluate(
 ) -> Evaluation:
     from imagequeue.report import bar
     from imagequeue_worker.evaluation import evaluate
-    from imagequeue_worker.labelled import count_pictures, labelled_pictures
+    from imagequeue_worker.evaluation.labelled import count_pictures, labelled_pictures
 
     pictures = labelled_pictures(source, labels)
     known = count_pictures(source)

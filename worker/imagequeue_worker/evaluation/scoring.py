@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from imagequeue.contract import ClassScore
 from imagequeue_worker.errors import ImageError
+from imagequeue_worker.evaluation.labelled import LabelledPicture, Truth
 from imagequeue_worker.images import Limits, crop_for
-from imagequeue_worker.labelled import LabelledPicture, Truth
 from imagequeue_worker.labels import imagenet
 from imagequeue_worker.nets import IMAGES_PER_RUN, LoadedNet
 

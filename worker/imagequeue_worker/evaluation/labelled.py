@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagequeue.sources import from_folder
-from imagequeue_worker.datum import read_datum
 from imagequeue_worker.errors import WorkerError
+from imagequeue_worker.evaluation.datum import read_datum
 from imagequeue_worker.images import Limits, decode
 
 _WNID = re.compile(r"(?<![A-Za-z0-9])n\d{8}(?!\d)")

@@ -1,0 +1,5 @@
+"""What the longer commands of `imagequeue-worker` do; the short ones stand in cli.py itself.
+
+classify.py  the table of `classify`        evaluate.py  `evaluate`
+info.py      what `info` tells              demo.py      `demo`, which is `make demo`
+"""
