@@ -49,11 +49,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many golden cases, blobs, probabilities, crops and pictures ran, and how much of them differed."""
     compared: Counter[str] = Counter()
     differing: Counter[str] = Counter()
-    accuracy = ""
+    accuracies: list[str] = []
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
-            if name == "golden_accuracy":
-                accuracy = str(value)
+            if name.startswith("golden_accuracy") and report.when == "call":
+                accuracies.append(str(value))
             if name.startswith(GOLDEN) and report.when == "call":
                 compared[name.removeprefix(GOLDEN)] += value[0]
                 differing[name.removeprefix(GOLDEN)] += value[1]
@@ -61,5 +61,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("golden data")
         for kind in sorted(compared):
             terminalreporter.write_line(f"{kind:24} {compared[kind]:>12,} compared {differing[kind]:>6,} differing")
-    if accuracy:
+    for accuracy in accuracies:
         terminalreporter.write_line(accuracy)

@@ -13,6 +13,7 @@ import click
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.blas import limit_blas_threads
 from imagequeue_worker.commands.evaluate import evaluate
+from imagequeue_worker.commands.import_tflite import import_tflite
 from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
@@ -210,6 +211,7 @@ def find_net(**options: Any) -> None:  # noqa: ANN401
 
 
 main.add_command(evaluate)
+main.add_command(import_tflite)
 
 
 def load_found_nets(settings: Settings) -> Nets:

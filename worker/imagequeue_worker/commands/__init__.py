@@ -1,5 +1,8 @@
 """What the longer commands of `imagequeue-worker` do; the short ones stand in cli.py itself.
 
-classify.py  the table of `classify`        evaluate.py  `evaluate`
-info.py      what `info` tells              demo.py      `demo`, which is `make demo`
+classify.py       the table of `classify`
+info.py           what `info` tells
+demo.py           `demo`, which is `make demo`
+evaluate.py       `evaluate`
+import_tflite.py  `import-tflite`
 """
