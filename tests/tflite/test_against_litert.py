@@ -116,7 +116,7 @@ def test_every_tensor_of_a_picture_is_that_of_tflites_reference_kernels(
     record_property(
         "golden_accuracy_tflite", f"{name}, one picture, {elements:,} values, differing from LiteRT: {text}"
     )
-    record_property(f"golden:tflite {name}", [elements, differing[REFERENCE]])
+    record_property(f"golden:tflite {name}", [int(elements), int(differing[REFERENCE])])
     assert differing[REFERENCE] == 0
 
 

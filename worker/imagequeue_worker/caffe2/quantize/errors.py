@@ -18,18 +18,18 @@ class QuantizeError(Caffe2Error):
     """Base of all errors that the quantizer raises on purpose."""
 
 
-class TorchMissing(QuantizeError):
+class TorchMissing(QuantizeError):  # noqa: N818  names the state
     """Raised when a PyTorch model is to be read and torch is not installed."""
 
     def __init__(self) -> None:
         super().__init__("torch is not installed; models are read with it; pip install 'imagequeue[quantize]'")
 
 
-class ModelNotLoadable(QuantizeError):
+class ModelNotLoadable(QuantizeError):  # noqa: N818  names the state
     """Raised when a model cannot be imported, called, opened or exported."""
 
 
-class UnsupportedLayer(QuantizeError):
+class UnsupportedLayer(QuantizeError):  # noqa: N818  names the state
     """Raised for a layer that no Int8 Caffe2 net can have; the message names it and lists what is possible."""
 
     def __init__(self, operator: str, where: str, what: str) -> None:
@@ -40,9 +40,9 @@ class UnsupportedLayer(QuantizeError):
         )
 
 
-class InvalidModel(QuantizeError):
+class InvalidModel(QuantizeError):  # noqa: N818  names the state
     """Raised when a model has dynamic shapes, weights that are no numbers, or scales beyond Caffe2's."""
 
 
-class InvalidCalibration(QuantizeError):
+class InvalidCalibration(QuantizeError):  # noqa: N818  names the state
     """Raised when there are no calibration pictures, or their shape is not the model's."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from imagequeue_worker.caffe2.tensor import Array
 
-from .aten import Node, Nodes
 from .errors import InvalidModel, ModelNotLoadable, TorchMissing
+from .nodes import Node, Nodes
 
 
 def load_model(model: str) -> Any:  # noqa: ANN401  a module or an exported program
@@ -87,7 +87,7 @@ def import_torch() -> Any:  # noqa: ANN401
     """Import torch, or say how to get it."""
     try:
         import torch
-        import torch.export  # noqa: TC004
+        import torch.export
     except ImportError as error:
         raise TorchMissing from error
     return torch
