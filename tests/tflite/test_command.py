@@ -100,14 +100,18 @@ def test_the_same_file_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_an_empty_folder_is_filled_and_a_full_one_left_alone(file: Path, tmp_path: Path) -> None:
-    (tmp_path / "net").mkdir()
+def test_a_net_that_is_there_is_replaced_and_a_folder_of_something_else_is_left_alone(
+    file: Path, tmp_path: Path
+) -> None:
     assert run(file, "--out", tmp_path / "net").exit_code == 0
-    before = (tmp_path / "net" / "net.json").read_bytes()
-    again = run(file, "--out", tmp_path / "net", "--name", "other")
-    assert again.exit_code == 2
-    assert "has files already; name another folder" in again.output
-    assert (tmp_path / "net" / "net.json").read_bytes() == before
+    assert run(file, "--out", tmp_path / "net", "--name", "other").exit_code == 0
+    assert json.loads((tmp_path / "net" / "net.json").read_text())["name"] == "other"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    refused = run(file, "--out", tmp_path / "photos")
+    assert refused.exit_code == 2
+    assert "is not empty and holds no net" in refused.output
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from imagequeue.errors import ImageQueueError
 from imagequeue_worker.blas import limit_blas_threads
 from imagequeue_worker.commands.evaluate import evaluate
 from imagequeue_worker.commands.import_tflite import import_tflite
+from imagequeue_worker.commands.quantize import quantize
 from imagequeue_worker.errors import WorkerError
+from imagequeue_worker.making.default_net import default_net
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
 if TYPE_CHECKING:
@@ -212,6 +214,8 @@ def find_net(**options: Any) -> None:  # noqa: ANN401
 
 main.add_command(evaluate)
 main.add_command(import_tflite)
+main.add_command(quantize)
+main.add_command(default_net)
 
 
 def load_found_nets(settings: Settings) -> Nets:

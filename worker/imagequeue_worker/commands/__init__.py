@@ -4,5 +4,6 @@ classify.py       the table of `classify`
 info.py           what `info` tells
 demo.py           `demo`, which is `make demo`
 evaluate.py       `evaluate`
+quantize.py       `quantize`
 import_tflite.py  `import-tflite`
 """

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +29,7 @@ LABELS: Final[dict[int, Labels]] = {1000: "imagenet_1k", 1001: "imagenet_1k_back
 @click.command("import-tflite")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to make; new or empty"
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to make, or a net to replace"
 )
 @click.option("--name", help="The net's name, which requests may ask for  [default: the file's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table")
@@ -54,8 +50,7 @@ def import_tflite(file: Path, out: Path, name: str | None, as_json: bool) -> Non
         raise WorkerError(f"name is {name[:80]!r}; must be 1 to 200 printable characters; give one with --name")
     data = _read(file)
     net = convert_tflite(data, name)
-    with new_folder(out) as folder:
-        made = _write(folder, net, name, file.name, data)
+    made = _write(out, net, name, file.name, data)
     _report(net, {"name": name, "folder": str(out), **made}, as_json=as_json)
 
 
@@ -72,57 +67,36 @@ def _read(file: Path) -> bytes:
     return data
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write into; becomes `out` when the block ends well, and vanishes otherwise.
-
-    Raises WorkerError when `out` has files already, or cannot be written.
-    """
-    out = out.resolve()
-    part = out.parent / f".{out.name}.{os.getpid()}.part"
-    try:
-        if out.exists() and any(out.iterdir()):
-            raise WorkerError(f"{out} has files already; name another folder with --out, or remove it")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-        try:
-            yield part
-            part.rename(out)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise WorkerError(f"{out} cannot be written: {error.strerror}; name another folder with --out") from error
-
-
 def _write(folder: Path, net: ImportedNet, name: str, file_name: str, data: bytes) -> dict[str, Any]:
-    """Write the three files, and load the net from them as a worker will; what the report says of it."""
+    """Write the folder once the net in it has been loaded as a worker will; what the report says of it."""
     import hashlib
 
-    from imagequeue_worker.caffe2 import PixelScaling, load_net
+    from imagequeue_worker.caffe2 import Net, PixelScaling, load_net
     from imagequeue_worker.caffe2.netdef_writer import write_net
-    from imagequeue_worker.description import NET_FILES, NetDescription, read_description, write_description
+    from imagequeue_worker.description import NET_FILES, NetDescription
+    from imagequeue_worker.making.net_folder import write_net_folder
 
-    for file, part in zip(NET_FILES, (net.init, net.predict), strict=True):
-        (folder / file).write_bytes(write_net(part))
     # A file's name may hold bytes that are no text.
     origin = {"file": file_name.encode(errors="replace").decode(), "sha256": hashlib.sha256(data).hexdigest()}
+    spec = preprocessing(net)
     description = NetDescription(
         name=name,
-        preprocessing=preprocessing(net),
+        preprocessing=spec,
         labels=LABELS.get(net.classes),
         made={"by": "imagequeue-worker import-tflite", "source": origin},
     )
-    write_description(folder, description)
-    written = read_description(folder)
-    if written is None:
-        raise WorkerError(f"{folder} has no net.json after writing it; check the disk")
-    spec = written.preprocessing
-    loaded = load_net(folder, scaling=PixelScaling(spec.mean, spec.std), input_size=net.input_size)
+    loaded: list[Net] = []
+
+    def load(part: Path) -> None:
+        loaded.append(load_net(part, scaling=PixelScaling(spec.mean, spec.std), input_size=net.input_size))
+
+    files = dict(zip(NET_FILES, (write_net(net.init), write_net(net.predict)), strict=True))
+    write_net_folder(folder, files, description, check=load)
     return {
-        "sha256": loaded.sha256,
+        "sha256": loaded[0].sha256,
         "input": list(net.input_size),
-        "classes": loaded.classes,
-        "labels": written.labels,
+        "classes": loaded[0].classes,
+        "labels": description.labels,
         "preprocessing": {"resize": spec.resize, "crop": spec.crop, "channel_order": spec.channel_order},
     }
 
