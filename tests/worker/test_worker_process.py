@@ -313,6 +313,7 @@ def test_rqs_shutdown_command_drains_a_worker(start_worker: StartWorker, connect
     worker = start_worker("--processes", "1")
     (before,) = worker.children()
     (name,) = (key.decode().removeprefix("rq:worker:") for key in connection.smembers("rq:workers"))
+    until(lambda: connection.pubsub_numsub(f"rq:pubsub:{name}")[0][1], worker)
     send_shutdown_command(connection, name)
     until(lambda: worker.children() not in ([], [before]), worker)  # the supervisor has put another in its place
 

@@ -223,8 +223,14 @@ def test_any_folder_is_described_by_the_zoos_preprocessing(tmp_path):
 
 
 def test_the_users_cache_is_the_default(monkeypatch, tmp_path):
+    monkeypatch.delenv("IMAGEQUEUE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert zoo.default_cache() == tmp_path / "imagequeue"
+
+
+def test_the_environment_may_name_another_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGEQUEUE_CACHE", str(tmp_path))
+    assert zoo.default_cache() == tmp_path
 
 
 def test_a_net_that_was_built_here_serves_where_the_zoos_is_not_cached(tmp_path):

@@ -149,8 +149,8 @@ class BatchWorker(BaseWorker):
         self.set_state(WorkerStatus.IDLE)
 
     def _begin(self, machine: Machine) -> None:
+        self.subscribe()  # first: who finds the worker may command it
         self._register()
-        self.subscribe()
         machine.heartbeat.start()
         machine.work_signal.start()
         log.info("ready", worker=self.name, queues=self.queue_names())
