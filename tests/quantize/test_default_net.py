@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from imagequeue_worker.cli import Group
+from imagequeue_worker.commands.default_net import default_net as command
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.making import default_net
 
@@ -46,7 +47,7 @@ def test_missing_packages_are_named_with_the_extra(
 ) -> None:
     without(monkeypatch, *names)
     result = CliRunner().invoke(
-        Group(commands=[default_net.default_net]), ["default-net", "--cache", str(tmp_path), "--variant", variant]
+        Group(commands=[command]), ["default-net", "--cache", str(tmp_path), "--variant", variant]
     )
     assert result.exit_code == 2
     assert message in result.output

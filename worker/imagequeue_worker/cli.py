@@ -12,11 +12,11 @@ import click
 
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.blas import limit_blas_threads
+from imagequeue_worker.commands.default_net import default_net
 from imagequeue_worker.commands.evaluate import evaluate
 from imagequeue_worker.commands.import_tflite import import_tflite
 from imagequeue_worker.commands.quantize import quantize
 from imagequeue_worker.errors import WorkerError
-from imagequeue_worker.making.default_net import default_net
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
 if TYPE_CHECKING:

@@ -161,7 +161,8 @@ class Supervisor:
                     f"cannot serve /metrics at {self._settings.metrics_host}:{self._settings.metrics_port}; "
                     "choose another --metrics-port, or 0 for none"
                 )
-            log.error("metrics server ended", code=code, restart_in=child.backoff_seconds)
+            if not self._signal:  # a signal to the whole group ends it, too
+                log.error("metrics server ended", code=code, restart_in=child.backoff_seconds)
         elif code:
             log.error("worker process ended", worker=child.worker, code=code, restart_in=child.backoff_seconds)
             self._reclaim(child.worker)

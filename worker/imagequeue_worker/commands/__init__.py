@@ -6,4 +6,5 @@ demo.py           `demo`, which is `make demo`
 evaluate.py       `evaluate`
 quantize.py       `quantize`
 import_tflite.py  `import-tflite`
+default_net.py    `default-net`
 """

