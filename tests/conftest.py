@@ -8,9 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from imagequeue_worker.blas import limit_blas_threads
 
+settings.register_profile("imagequeue", deadline=None)  # machines are shared: no test is timed
+settings.load_profile("imagequeue")
 limit_blas_threads()  # as in worker processes, before numpy is imported
 
 pytest_plugins = ["redis_server"]
