@@ -237,10 +237,11 @@ def test_worker_processes_end_when_their_supervisor_is_killed(start_worker: Star
     until(lambda: not Path(f"/proc/{child}").exists())
 
 
-def test_an_image_that_kills_workers_ends_as_worker_lost(
-    start_worker: StartWorker, producer: Producer, pictures: list[Path]
+@pytest.mark.parametrize("max_wait_ms", ["0", "200"])
+def test_an_image_that_kills_workers_ends_as_worker_lost_alone(
+    start_worker: StartWorker, producer: Producer, pictures: list[Path], max_wait_ms: str
 ) -> None:
-    start_worker("--losses-max", "2")
+    start_worker("--losses-max", "2", "--max-wait-ms", max_wait_ms)
     producer.submit("fault:kill", id="poison")
     producer.submit(pictures[0], id="innocent")
     results = producer.wait(["poison", "innocent"], timeout=60)

@@ -88,14 +88,16 @@ class BatchLoop:
 
     def _advance(self, current: Batch | None, taken: Sequence[TakenJob]) -> Batch | None:
         """Complete the current batch while the pictures of the next are fetched and decoded; the next."""
-        if not any(job.suspect for job in taken):
+        suspects = [job for job in taken if job.suspect]
+        if not suspects:
             upcoming = self._pipeline.prepare(taken) if taken else None
             self._complete(current)
             return upcoming
-        # It has cost a worker its life: it runs alone, and nothing is held that could be lost with it.
+        # A job that has cost a worker its life runs alone, and last: nothing is held that could be lost with it.
         self._complete(current)
-        self._finisher.wait()
-        self._complete(self._pipeline.prepare(taken))
+        for jobs in ([job for job in taken if not job.suspect], *([job] for job in suspects)):
+            self._finisher.wait()
+            self._complete(self._pipeline.prepare(jobs) if jobs else None)
         return None
 
     # --- take ----------------------------------------------------------------------------------------------------
@@ -104,7 +106,8 @@ class BatchLoop:
         """What is there; with `max_wait_ms`, a fuller batch if it comes in time."""
         wanted = self._settings.batch_images
         taken = self._take_once(wanted)
-        if not (taken.jobs and self._settings.max_wait_ms):
+        # take gives a suspect job alone: it is not waited with.
+        if not (taken.jobs and self._settings.max_wait_ms) or taken.jobs[0].suspect:
             return taken
         jobs = list(taken.jobs)
         until = time.monotonic() + self._settings.max_wait_ms / 1000
