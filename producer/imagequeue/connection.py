@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from imagequeue.errors import ConfigurationError, RedisUnavailable
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CONNECT_TIMEOUT_SECONDS = 5.0
 SOCKET_TIMEOUT_SECONDS = 10.0
+BACKOFF_FIRST_SECONDS = 0.05
 
 # What Redis being away looks like; anything else is an answer.
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
@@ -45,6 +47,14 @@ def connect(url: str, *, resend: bool, socket_timeout_seconds: float = SOCKET_TI
         raise ConfigurationError(
             f"Redis URL {redact(url)!r} is not usable ({error}); write redis://host:6379/0, rediss://… or unix:///path"
         ) from error
+
+
+def backoff(last_seconds: float = 1.0) -> Iterator[float]:
+    """Endless pauses in seconds: doubling up to a limit, spread so that not everybody comes back at once."""
+    pause = BACKOFF_FIRST_SECONDS
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  no secret
+        pause = min(2 * pause, last_seconds)
 
 
 def redact(url: str) -> str:

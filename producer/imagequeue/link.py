@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +10,12 @@ from typing import Any, TypeVar
 
 import redis
 
-from imagequeue.connection import PASSES, UNAVAILABLE, connect, redact, redis_errors
+from imagequeue.connection import PASSES, UNAVAILABLE, backoff, connect, redact, redis_errors
 from imagequeue.errors import ConfigurationError, RedisRefused
 
 Answer = TypeVar("Answer")
 Send = Callable[[Any], Answer]
 """Gets the redis client. `Any`, since redis-py's stubs cannot know that answers come undecoded, as bytes."""
-
-BACKOFF_FIRST_SECONDS = 0.05
-BACKOFF_LAST_SECONDS = 1.0
 
 
 class Link:
@@ -55,14 +51,6 @@ class Link:
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         self.client.close()
-
-
-def backoff() -> Iterator[float]:
-    """Endless pauses in seconds: doubling up to a limit, spread so that producers do not come at once."""
-    pause = BACKOFF_FIRST_SECONDS
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  no secret
-        pause = min(2 * pause, BACKOFF_LAST_SECONDS)
 
 
 @contextmanager

@@ -30,15 +30,21 @@ def json_line(value: Result | Submission | QueueStatus) -> str:
 
 def results_table(results: Iterable[Result]) -> Table:
     """Picture, best class, its probability, and milliseconds from submission to result."""
+    table = picture_table()
+    for result in results:
+        label, probability = _verdict(result)
+        took = (result.finished_at - result.submitted_at) * 1000
+        table.add_row(printable(result.ref), label, probability, f"{took:.0f}" if result.submitted_at else "")
+    return table
+
+
+def picture_table() -> Table:
+    """An empty table of pictures and what is on them."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("picture", overflow="fold")
     table.add_column("label", overflow="fold")
     table.add_column("probability", justify="right")
     table.add_column("ms", justify="right")
-    for result in results:
-        label, probability = _verdict(result)
-        took = (result.finished_at - result.submitted_at) * 1000
-        table.add_row(_printable(result.ref), label, probability, f"{took:.0f}" if result.submitted_at else "")
     return table
 
 
@@ -53,7 +59,7 @@ def status_tables(status: QueueStatus) -> tuple[Table, ...]:
     workers = _table("worker", "state", "images/s")
     for worker in status.workers:
         rate = worker.images_per_second
-        workers.add_row(_printable(worker.name), worker.state, "" if rate is None else f"{rate:.1f}")
+        workers.add_row(printable(worker.name), worker.state, "" if rate is None else f"{rate:.1f}")
     if not status.workers:
         workers.add_row(Text("no worker is alive: start one with `imagequeue-worker`", style="yellow"), "", "")
     elif len(status.workers) > 1:
@@ -98,12 +104,12 @@ def print_tables(*tables: Table) -> None:
 def _verdict(result: Result) -> tuple[Text, str]:
     if result.status is Status.OK and result.classes:
         best = result.classes[0]
-        return _printable(best.label), f"{best.probability:.1%}"
+        return printable(best.label), f"{best.probability:.1%}"
     failure = result.error
-    return _printable(f"{failure.code}: {failure.message}" if failure else "no class", style="red"), ""
+    return printable(f"{failure.code}: {failure.message}" if failure else "no class", style="red"), ""
 
 
-def _printable(text: str, style: str = "") -> Text:
+def printable(text: str, style: str = "") -> Text:
     """Text as it is: no markup, and no control characters, which a hostile reference could hold."""
     shown = text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
     return Text("".join(character if character.isprintable() else "�" for character in shown), style)

@@ -11,9 +11,10 @@ from typing import Any
 import redis
 
 from imagequeue import contract
+from imagequeue.connection import backoff
 from imagequeue.contract import Image, Request
 from imagequeue.errors import BlobMissing, ConfigurationError, ContractError, QueueFull
-from imagequeue.link import Link, backoff
+from imagequeue.link import Link
 from imagequeue.orders import Order
 from imagequeue.scripts import script_text
 

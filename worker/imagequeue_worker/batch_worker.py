@@ -30,10 +30,9 @@ from imagequeue_worker.batch_loop import BatchLoop
 from imagequeue_worker.connections import own_connection
 from imagequeue_worker.finisher import Finisher
 from imagequeue_worker.heartbeat import Heartbeat
-from imagequeue_worker.images import Limits
 from imagequeue_worker.jobs import Lease
 from imagequeue_worker.metrics import Metrics
-from imagequeue_worker.nets import Nets, load_nets
+from imagequeue_worker.nets import Nets, load_found_nets
 from imagequeue_worker.patience import Patience
 from imagequeue_worker.pipeline import Pipeline
 from imagequeue_worker.progress import Progress
@@ -41,7 +40,6 @@ from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.waiting import Waker, WorkSignal
-from imagequeue_worker.zoo import find_nets
 
 log = structlog.get_logger("imagequeue_worker.batch_worker")
 
@@ -51,17 +49,16 @@ SECOND_SIGNAL_SECONDS = 1.0  # a pool and a terminal both send one: not yet a se
 MakePipeline = Callable[[Nets, Settings, str, Progress], Pipeline]
 
 
-def worker_name() -> str:
-    """Host, pid and random bits: containers all have pid 1."""
-    return f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+def worker_name(pid: int | None = None, token: str | None = None) -> str:
+    """Host, pid and random bits: containers all have pid 1. By default this process', and new bits."""
+    return f"{socket.gethostname()}.{pid or os.getpid()}.{token or secrets.token_hex(4)}"
 
 
 def make_pipeline(nets: Nets, settings: Settings, worker: str, progress: Progress) -> Pipeline:
     """The pipeline that settings describe."""
-    limits = Limits(settings.max_image_bytes, settings.max_pixels, settings.max_side)
     references = References(ImageSources(image_roots=settings.image_roots, image_bytes_max=settings.max_image_bytes))
     return Pipeline(
-        nets, references, limits, threads=settings.decode_threads, worker=worker, on_advance=progress.advance
+        nets, references, settings.limits, threads=settings.decode_threads, worker=worker, on_advance=progress.advance
     )
 
 
@@ -114,7 +111,7 @@ class BatchWorker(BaseWorker):
         if with_scheduler:  # forks: before threads and the net
             self._start_scheduler(burst)
         settings = replace(self.settings or Settings.from_environment(), queues=tuple(self.queue_names()))
-        nets = load_nets(find_nets(settings.nets).choices, settings.engine) if self.nets is None else self.nets
+        nets = load_found_nets(settings) if self.nets is None else self.nets
         metrics = self.metrics or Metrics(REGISTRY)
         machine = self._machine = self._assemble(settings, nets, metrics)
         self._install_signal_handlers()

@@ -89,7 +89,7 @@ def run(**options: Any) -> None:  # noqa: ANN401  the settings
     configure_logging(settings.log_level, json=settings.log_json)
     with redis_errors(settings.redis_url), connect(settings.redis_url, resend=False) as connection:
         connection.ping()
-    nets = load_found_nets(settings)
+    nets = load_nets_with_bar(settings)
     sys.exit(Supervisor(settings, nets).run())
 
 
@@ -108,16 +108,12 @@ def classify(images: tuple[str, ...], top_k: int, as_json: bool, **options: Any)
     """
     from imagequeue.sources import references
     from imagequeue_worker.commands.classify import report
-    from imagequeue_worker.images import Limits
     from imagequeue_worker.local import classify_references
 
     settings = Settings(**options)
-    nets = load_found_nets(settings)
+    nets = load_nets_with_bar(settings)
     refs = list(references(images, sys.stdin.buffer))
-    outcomes = classify_references(
-        refs, nets, top_k=top_k, threads=settings.decode_threads,
-        limits=Limits(settings.max_image_bytes, settings.max_pixels, settings.max_side),
-    )  # fmt: skip
+    outcomes = classify_references(refs, nets, top_k=top_k, threads=settings.decode_threads, limits=settings.limits)
     failed = report(outcomes, len(refs), as_json=as_json)
     sys.exit(EXIT_SOME_FAILED if failed else 0)
 
@@ -218,14 +214,12 @@ main.add_command(quantize)
 main.add_command(default_net)
 
 
-def load_found_nets(settings: Settings) -> Nets:
-    """The nets that the settings name, else a default; fetched with a progress bar where that is needed."""
-    from imagequeue_worker.nets import load_nets
-    from imagequeue_worker.zoo import find_nets
+def load_nets_with_bar(settings: Settings) -> Nets:
+    """The nets that the settings name, else a default; with a progress bar where one has to be fetched."""
+    from imagequeue_worker.nets import load_found_nets
 
     with _bytes_bar() as progress:
-        found = find_nets(settings.nets, progress=progress)
-    return load_nets(found.choices, settings.engine)
+        return load_found_nets(settings, progress)
 
 
 @contextmanager

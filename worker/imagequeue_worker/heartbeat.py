@@ -11,8 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable
-from typing import Protocol as Interface
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -31,11 +30,8 @@ SWEEP_EVERY_SECONDS = 60.0
 log = structlog.get_logger("imagequeue_worker.heartbeat")
 
 
-class Register(Interface):
-    """What makes RQ know this worker (again)."""
-
-    def __call__(self) -> None:
-        """Write the worker's hash and sets."""
+Register = Callable[[], None]
+"""Makes RQ know this worker (again)."""
 
 
 class Heartbeat(threading.Thread):

@@ -14,8 +14,8 @@ from imagequeue.contract import ClassScore, ErrorCode, Model
 from imagequeue_worker.caffe2 import Net, PixelScaling, load_net
 from imagequeue_worker.description import NetDescription
 from imagequeue_worker.errors import ImageError, NetUnavailable
-from imagequeue_worker.settings import NetChoice
-from imagequeue_worker.zoo import describe
+from imagequeue_worker.settings import NetChoice, Settings
+from imagequeue_worker.zoo import Progress, describe, find_nets
 
 log = structlog.get_logger("imagequeue_worker.nets")
 
@@ -83,6 +83,11 @@ class Nets:
                 f"model {model[:80]!r} is not loaded here; this worker has {sorted(self._nets)}",
             )
         return net
+
+
+def load_found_nets(settings: Settings, progress: Progress | None = None) -> Nets:
+    """The nets that the settings name, else a default; `progress` is told of what has to be fetched."""
+    return load_nets(find_nets(settings.nets, progress=progress).choices, settings.engine)
 
 
 def load_nets(choices: Sequence[NetChoice], engine: str) -> Nets:

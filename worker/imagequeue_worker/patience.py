@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
 
-from imagequeue.connection import PASSES
+from imagequeue.connection import PASSES, backoff
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
@@ -18,7 +17,7 @@ log = structlog.get_logger("imagequeue_worker.patience")
 
 Answer = TypeVar("Answer")
 
-BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 2.0  # consuming again within 5 s of Redis' return
+BACKOFF_LAST_SECONDS = 2.0  # consuming again within 5 s of Redis' return
 
 
 class Patience:
@@ -31,7 +30,7 @@ class Patience:
 
     def call(self, function: Callable[..., Answer], *arguments: object) -> Answer:
         """Call until Redis answers. Waiting for it is no stall."""
-        seconds, away = BACKOFF_FIRST_SECONDS, False
+        pauses, away = backoff(BACKOFF_LAST_SECONDS), False
         while True:
             try:
                 answer = function(*arguments)
@@ -41,8 +40,7 @@ class Patience:
                 away = True
                 self._protocol.disconnect()
                 self._progress.advance()
-                time.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311  jitter, no secret
-                seconds = min(2 * seconds, BACKOFF_MAX_SECONDS)
+                time.sleep(next(pauses))
             else:
                 if away:
                     self._metrics.redis_reconnects.inc()

@@ -8,13 +8,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from imagequeue.connection import DEFAULT_REDIS_URL
 from imagequeue.contract import QUEUES
 from imagequeue_worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from imagequeue_worker.images import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -109,6 +112,13 @@ class Settings:
     metrics_port: int = setting(9109, click.IntRange(0, 65_535), "Port that serves /metrics; 0: none")
     log_level: str = setting("info", click.Choice(["debug", "info", "warning", "error"]), "Least severe log line")
     log_json: bool = setting(False, bool, "Log JSON, one object per line")
+
+    @property
+    def limits(self) -> Limits:
+        """What is refused as too large."""
+        from imagequeue_worker.images import Limits
+
+        return Limits(self.max_image_bytes, self.max_pixels, self.max_side)
 
     @classmethod
     def from_environment(cls) -> Settings:

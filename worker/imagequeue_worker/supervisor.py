@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,13 +22,14 @@ import redis
 import structlog
 from prometheus_client import CollectorRegistry
 
-from imagequeue.connection import UNAVAILABLE, connect
-from imagequeue_worker.batch_worker import BatchWorker
+from imagequeue.connection import UNAVAILABLE, backoff, connect
+from imagequeue_worker.batch_worker import BatchWorker, worker_name
 from imagequeue_worker.errors import SettingsError
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.metrics_server import serve_metrics, use_metrics_slot
 from imagequeue_worker.nets import Nets
 from imagequeue_worker.parent import die_with_parent
+from imagequeue_worker.patience import BACKOFF_LAST_SECONDS
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.waiting import Waker
@@ -98,7 +98,7 @@ class Supervisor:
                 child.starts += 1
                 child.started_at = now
                 child.pid = self._fork(child, token)
-                child.worker = _worker_name(child.pid, token)
+                child.worker = worker_name(child.pid, token)  # as the child names itself, without a word between them
 
     def _fork(self, child: Child, token: str) -> int:
         """Start a child that ends with us; its pid."""
@@ -134,7 +134,7 @@ class Supervisor:
         worker_class.metrics = Metrics(CollectorRegistry())
         worker_class.metrics.images_in_flight.set(0)  # our predecessor's may stand there still
         connection = connect(self._settings.redis_url, resend=False)
-        name = _worker_name(os.getpid(), token)
+        name = worker_name(os.getpid(), token)
         worker = _patiently(lambda: worker_class(list(self._settings.queues), name, connection=connection))
         worker.work()
 
@@ -219,18 +219,12 @@ class Supervisor:
                 os.kill(child.pid, signum)
 
 
-def _worker_name(pid: int, token: str) -> str:
-    """Known to the supervisor and its child without a word between them."""
-    return f"{socket.gethostname()}.{pid}.{token}"
-
-
 def _patiently(make: Callable[[], BatchWorker]) -> BatchWorker:
     """Make a worker as soon as Redis is there; it was when the command started."""
-    seconds = 0.1
+    pauses = backoff(BACKOFF_LAST_SECONDS)
     while True:
         try:
             return make()
         except UNAVAILABLE as error:
             log.warning("Redis is away; trying again", error=str(error))
-            time.sleep(seconds)
-            seconds = min(2 * seconds, 2.0)
+            time.sleep(next(pauses))

@@ -18,12 +18,11 @@ from imagequeue.contract import TASK, job_key, pending_key
 from imagequeue.errors import ContractError
 from imagequeue_worker.batch_worker import make_pipeline, worker_name
 from imagequeue_worker.jobs import Lease, TakenJob, count, image_row
-from imagequeue_worker.nets import load_nets
+from imagequeue_worker.nets import load_found_nets
 from imagequeue_worker.pipeline import Pipeline
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
-from imagequeue_worker.zoo import find_nets
 
 
 def classify(*, request: dict[str, Any]) -> dict[str, int]:
@@ -80,7 +79,7 @@ def _settings() -> Settings:
 @cache
 def _pipeline() -> Pipeline:
     settings = _settings()
-    nets = load_nets(find_nets(settings.nets).choices, settings.engine)
+    nets = load_found_nets(settings)
     return make_pipeline(nets, settings, worker_name(), Progress())
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagequeue.contract import Outcome, Status, encode_outcome
-from imagequeue.report import bar, print_tables
+from imagequeue.report import bar, picture_table, print_tables, printable
 
 
 def report(outcomes: Iterable[Outcome], total: int, *, as_json: bool) -> int:
@@ -31,11 +31,7 @@ def report(outcomes: Iterable[Outcome], total: int, *, as_json: bool) -> int:
 
 
 def _table(outcomes: Iterable[Outcome]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("picture", overflow="fold")
-    table.add_column("label", overflow="fold")
-    table.add_column("probability", justify="right")
-    table.add_column("ms", justify="right")
+    table = picture_table()
     for outcome in outcomes:
         for cells in _rows(outcome):
             table.add_row(*cells)
@@ -46,8 +42,8 @@ def _rows(outcome: Outcome) -> Iterator[tuple[Text | str, ...]]:
     """One row per class; milliseconds of fetching, decoding and the net."""
     spent = outcome.seconds
     milliseconds = f"{(spent.fetch + spent.decode + spent.infer) * 1000:.1f}"
-    name = Text(outcome.ref)
+    name = printable(outcome.ref)
     if outcome.error:
-        yield name, Text(f"{outcome.error.code}: {outcome.error.message}", style="red"), "", milliseconds
+        yield name, printable(f"{outcome.error.code}: {outcome.error.message}", "red"), "", milliseconds
     for number, one in enumerate(outcome.classes):
         yield name if not number else "", one.label, f"{one.probability:.1%}", milliseconds if not number else ""

@@ -37,16 +37,12 @@ def evaluate(source: Path, labels: Path | None, limit: int | None, as_json: bool
     imagequeue-worker evaluate imagenet/val --labels val.csv
     imagequeue-worker evaluate ilsvrc12_val_lmdb --json
     """
-    from imagequeue_worker.images import Limits
-    from imagequeue_worker.nets import load_nets
-    from imagequeue_worker.zoo import find_nets
+    from imagequeue_worker.nets import load_found_nets
 
     settings = Settings(**options)
-    limits = Limits(settings.max_image_bytes, settings.max_pixels, settings.max_side)
-    nets = load_nets(find_nets(settings.nets).choices, settings.engine)
     failed = 0
-    for net in nets:
-        found = _evaluate(source, labels, limit, net, limits, settings.decode_threads)
+    for net in load_found_nets(settings):
+        found = _evaluate(source, labels, limit, net, settings.limits, settings.decode_threads)
         if not found.images:
             why = f"; the first: {found.failures[0][0]}: {found.failures[0][1]}" if found.failures else ""
             raise WorkerError(f"{source} has no picture that could be read{why}")

@@ -104,14 +104,17 @@ end
 for _, job in ipairs(jobs) do
   job.owned = {}
   -- A collection whose keys are damaged stops its own jobs, nobody else's: they come without images, to be failed.
-  local whole, gate = pcall(gate_of, job.collection)
-  if not whole then job.collection = '' end
   if job.collection ~= '' then
-    job.gate = gate
-    local mine = owned(job.gate, job.ids, job.queue .. '|' .. job.id)
-    for _, id in ipairs(job.ids) do
-      if mine[id] then job.owned[#job.owned + 1] = id end
-      mine[id] = nil -- an id that is listed twice is one image
+    local whole, gate = pcall(gate_of, job.collection)
+    if whole then
+      job.gate = gate
+      local mine = owned(gate, job.ids, job.queue .. '|' .. job.id)
+      for _, id in ipairs(job.ids) do
+        if mine[id] then job.owned[#job.owned + 1] = id end
+        mine[id] = nil -- an id that is listed twice is one image
+      end
+    else
+      job.collection = ''
     end
   end
 end
