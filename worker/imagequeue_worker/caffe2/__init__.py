@@ -2,7 +2,8 @@
 
 Read in this order: `errors`, `tensor`; `wire`, `netdef` (.pb files), `netdef_writer`; `arguments`,
 `geometry`, `requantize`, `operators/`; `graph` (both files joined and checked), `interpreter` (the portable
-engine), `engines` (which engines there are), `pixels`, `net` and `loading` (what callers use).
+engine); `native`, `arena`, `kernels`, `program` (the native engine; its C++ is in worker/native); `engines`
+(which engines there are), `pixels`, `net` and `loading` (what callers use).
 """
 
 from .engines import available_engines
@@ -17,6 +18,7 @@ from .errors import (
     UnsupportedOperator,
 )
 from .loading import load_net, run_operator
+from .native import problem as native_problem
 from .net import Net
 from .pixels import ZOO_SCALING, PixelScaling
 from .tensor import QTensor
@@ -36,5 +38,6 @@ __all__ = [
     "UnsupportedOperator",
     "available_engines",
     "load_net",
+    "native_problem",
     "run_operator",
 ]

@@ -4,12 +4,15 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from .errors import UnknownEngine
 from .graph import Graph
 from .interpreter import Interpreter
+from .native import path_names
+from .program import NativeEngine
 from .tensor import Array, QTensor, TensorSpec
 
 ENGINE_VARIABLE = "IMAGEQUEUE_ENGINE"
@@ -18,9 +21,21 @@ ENGINE_VARIABLE = "IMAGEQUEUE_ENGINE"
 class Engine(Protocol):
     """A loaded net, ready to run; made of a graph and the description of one quantized image."""
 
-    name: str
-    output: str
-    output_shape: tuple[int, ...]
+    @property
+    def name(self) -> str:
+        """As in `available_engines()`."""
+
+    @property
+    def output(self) -> str:
+        """Name of the blob that `run` returns."""
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Its shape for one image, without the batch."""
+
+    @property
+    def description(self) -> Sequence[tuple[str, str]]:
+        """Of each step: its operators, and how it is computed."""
 
     def run(self, images: Array, table: Array | None = None) -> Array:
         """Classify quantized images, uint8 [N, ...] to float32 [N, ...].
@@ -32,8 +47,11 @@ class Engine(Protocol):
         """Return every blob that is not a constant."""
 
 
-# Ordered: best first. A native engine adds its paths in front, those that the machine has.
-ENGINES: dict[str, Callable[[Graph, TensorSpec], Engine]] = {"portable": Interpreter}
+# Ordered: best first. Native paths are those that the library has and this processor can run.
+ENGINES: dict[str, Callable[[Graph, TensorSpec], Engine]] = {
+    **{f"native/{path}": partial(NativeEngine, path=path) for path in path_names()},
+    "portable": Interpreter,
+}
 
 
 def available_engines() -> list[str]:

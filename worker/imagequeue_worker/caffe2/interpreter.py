@@ -91,6 +91,25 @@ def _with_frees(
     ]
 
 
+def find_output(graph: Graph, specs: Mapping[int, TensorSpec]) -> int:
+    """Find the float blob that the last operator writes, of those that the net declares as outputs if any is.
+
+    Raises:
+        InvalidNet: There is none, or it has no batch dimension.
+    """
+    written = [slot for node in graph.body for slot in node.outputs]
+    floats = [slot for slot in written if slot in specs and specs[slot].kind == "float"]
+    if not floats:
+        raise InvalidNet(
+            f"the net writes no float blob (outputs: {', '.join(graph.outputs) or 'not named'}); "
+            "append an Int8Dequantize"
+        )
+    slot = ([slot for slot in floats if graph.names[slot] in graph.outputs] or floats)[-1]
+    if not specs[slot].shape or specs[slot].size > MAX_ELEMENTS:
+        raise InvalidNet(f"output {graph.names[slot]!r} is {specs[slot]}; must have a batch dimension")
+    return slot
+
+
 class Interpreter:
     """Runs a graph on quantized images; the reference that other engines are compared with.
 
@@ -98,6 +117,7 @@ class Interpreter:
         name: "portable".
         output: Name of the blob that is returned: the float blob that the last operator writes.
         output_shape: Its shape for one image, without the batch.
+        description: Each operator, and that it is computed in the portable way.
     """
 
     name = "portable"
@@ -107,23 +127,10 @@ class Interpreter:
         self._entry = entry
         self._scratch = Scratch()
         self._plan = Plan(graph.body, graph.constants, graph.entry, entry)
-        self._output = self._find_output()
-        spec = self._plan.specs[self._output]
+        self._output = find_output(graph, self._plan.specs)
         self.output = graph.names[self._output]
-        if not spec.shape or spec.size > MAX_ELEMENTS:
-            raise InvalidNet(f"output {self.output!r} is {spec}; must have a batch dimension")
-        self.output_shape = spec.shape[1:]
-
-    def _find_output(self) -> int:
-        written = [slot for node in self._graph.body for slot in node.outputs]
-        floats = [slot for slot in written if slot in self._plan.specs and self._plan.specs[slot].kind == "float"]
-        if not floats:
-            raise InvalidNet(
-                f"the net writes no float blob (outputs: {', '.join(self._graph.outputs) or 'not named'}); "
-                "append an Int8Dequantize"
-            )
-        declared = [slot for slot in floats if self._graph.names[slot] in self._graph.outputs]
-        return (declared or floats)[-1]
+        self.output_shape = self._plan.specs[self._output].shape[1:]
+        self.description = [(node.args.op_type, "portable") for node in graph.body]
 
     def run(self, images: Array, table: Array | None = None) -> Array:
         """Classify quantized images.

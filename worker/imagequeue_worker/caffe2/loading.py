@@ -13,6 +13,7 @@ from .net import Net
 from .netdef import NetDef, read_net
 from .operators import Scratch, make_operator
 from .pixels import ZOO_SCALING, PixelScaling
+from .program import run_single
 from .tensor import Array, QTensor, spec_of, value_of
 
 MAX_FILE_BYTES = 128 << 20
@@ -80,7 +81,7 @@ def run_operator(
         op_type: As in Caffe2, e.g. "Int8Conv".
         inputs: `QTensor`, or numpy arrays of float32, int32 or int64.
         args: Names and values: int, float, str, bytes or lists of one of them.
-        engine: As for `load_net`; engines without single operators use the portable one.
+        engine: As for `load_net`; what it has no kernel for, the portable one runs.
 
     Returns:
         `QTensor` for quantized outputs, else numpy arrays.
@@ -88,8 +89,11 @@ def run_operator(
     Raises:
         UnsupportedOperator, InvalidOperator, InvalidInput, UnknownEngine: See each.
     """
-    choose_engine(engine)
-    specs = [spec_of(value) for value in inputs]
-    operator = make_operator(specs, Arguments.of(op_type, args))
+    chosen = choose_engine(engine)
+    specs, arguments = [spec_of(value) for value in inputs], Arguments.of(op_type, args)
+    operator = make_operator(specs, arguments)
+    path = chosen.removeprefix("native/")
+    if path != chosen and (native := run_single(path, specs, arguments)) is not None:
+        return [value_of(spec, data) for spec, data in zip(operator.outputs, native, strict=False)]
     results = operator.run([spec.constant for spec in specs if spec.constant is not None], Scratch())
     return [value_of(spec, data) for spec, data in zip(operator.outputs, results, strict=True)]

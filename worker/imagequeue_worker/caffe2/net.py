@@ -72,6 +72,10 @@ class Net:
         height, width = self.input_size
         return f"<Net {self.name!r} {self.sha256[:12]} {height}x{width} -> {self.classes}, {self.engine}>"
 
+    def describe(self) -> list[tuple[str, str]]:
+        """List the engine's steps: the operators of each, and how they are computed."""
+        return list(self._engine.description)
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run as Caffe2's Predictor does: {"data": float32 [N, 3, H, W]} -> {"softmax": float32 [N, 1000]}.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from importlib import metadata
 from typing import Any
 
 from rich.table import Table
 
-from imagequeue_worker.caffe2 import available_engines
+from imagequeue_worker.caffe2 import available_engines, native_problem
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.nets import load_nets
 from imagequeue_worker.settings import Settings
@@ -28,6 +29,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "engines": engines,
         "engine": engines[0],
+        "native_problem": native_problem() or None,
         "nets": _nets(settings),
     }
 
@@ -47,6 +49,7 @@ def _nets(settings: Settings) -> list[dict[str, Any]]:
             "name": net.model.name,
             "sha256": net.model.sha256,
             "engine": net.engine,
+            "steps": [{"operators": name, "kernel": kernel} for name, kernel in net.net.describe()],
             "classes": net.net.classes,
             "input": list(net.net.input_size),
         }
@@ -60,10 +63,14 @@ def table(found: dict[str, Any]) -> Table:
     rows.add_row("python", f"{found['python']} on {found['machine']}, {found['cores']} cores")
     rows.add_row("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items()))
     rows.add_row("engines", ", ".join(found["engines"]) + "  (best first)")
+    if found["native_problem"]:
+        rows.add_row("", f"no native engine: {found['native_problem']}")
     for net in found["nets"]:
         size = "x".join(map(str, net["input"]))
         rows.add_row("net", f"{net['name']}: {size} -> {net['classes']} classes, engine {net['engine']}; {net['why']}")
         rows.add_row("", f"{net['folder']}  sha256 {net['sha256'][:16]}…")
+        kinds = Counter(step["kernel"] for step in net["steps"])
+        rows.add_row("", "; ".join(f"{count} x {kernel}" for kernel, count in kinds.most_common()))
     if not found["nets"]:
         rows.add_row("net", "none at hand; `imagequeue-worker fetch-net` fetches the zoo's, `default-net` builds one")
     return rows

@@ -4,7 +4,7 @@ Read `base` first (check and pack at load, then run), then `linear` (what convol
 Products, requantized: convolution (with rows), fully_connected, conv_transpose.
 Arithmetic on single bytes: add, tables, softmax, pooling, quantize.
 Bytes that only move: layout, pieces, resize, fill. Samples of regions: roi_align.
-`make_operator` finds an operator by its type in `OPERATORS`.
+`make_operator` finds an operator by its type in `OPERATORS`; `check_operator` only checks it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from . import (
 )
 from .base import Operator, Scratch
 
-__all__ = ["OPERATORS", "Operator", "Scratch", "make_operator"]
+__all__ = ["OPERATORS", "Operator", "Scratch", "check_operator", "make_operator"]
 
 OPERATORS: Mapping[str, Callable[[Sequence[TensorSpec], Arguments], Operator]] = {
     **convolution.OPERATORS,
@@ -49,8 +49,8 @@ OPERATORS: Mapping[str, Callable[[Sequence[TensorSpec], Arguments], Operator]] =
 }
 
 
-def make_operator(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
-    """Check and prepare an operator.
+def check_operator(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
+    """Check an operator and describe its outputs; it cannot run yet.
 
     Raises:
         UnsupportedOperator: The type is not in `OPERATORS`.
@@ -60,3 +60,14 @@ def make_operator(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
     if make is None:
         raise UnsupportedOperator(args.op_type, OPERATORS, args.where.strip(" ()"))
     return make(inputs, args)
+
+
+def make_operator(inputs: Sequence[TensorSpec], args: Arguments) -> Operator:
+    """Check an operator and pack its constants, so that it can run.
+
+    Raises:
+        UnsupportedOperator, InvalidOperator: As `check_operator`.
+    """
+    operator = check_operator(inputs, args)
+    operator.pack()
+    return operator

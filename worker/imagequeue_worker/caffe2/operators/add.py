@@ -31,13 +31,19 @@ class Int8Add(Operator):
                 "must be in [2^-14, 2^8); re-export the net",
             )
             ratios.append(ratio)
-        values = np.arange(256, dtype=np.int64)
-        sums = rescaled_sum(
-            (values - a.zero_point)[:, np.newaxis], (values - b.zero_point)[np.newaxis], SumRule.of(*ratios)
-        )
-        self.table = np.clip(sums + y_zero_point, minimum, 255).astype(np.uint8).ravel()
+        self.rule = SumRule.of(*ratios)
+        self.zero_points = (a.zero_point, b.zero_point)
+        self.minimum = minimum
         self.rowwise = a.constant is None and b.constant is None
         self.outputs = (TensorSpec("int8", a.shape, y_scale, y_zero_point),)
+
+    def pack(self) -> None:
+        """Tabulate all sums."""
+        values = np.arange(256, dtype=np.int64)
+        a, b = (values - zero_point for zero_point in self.zero_points)
+        sums = rescaled_sum(a[:, np.newaxis], b[np.newaxis], self.rule)
+        clipped = np.clip(sums + self.outputs[0].zero_point, self.minimum, 255)
+        self.table = clipped.astype(np.uint8).ravel()
 
     def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Look up 256 * a + b."""

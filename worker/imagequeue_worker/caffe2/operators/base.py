@@ -30,10 +30,10 @@ class Scratch(threading.local):
 
 
 class Operator(ABC):
-    """One operator of a net. Making one checks everything that is known at load and packs the constants.
+    """One operator of a net. Making one checks everything that is known at load; `pack` readies it for `run`.
 
-    An operator never changes after it is made and never writes into its inputs, so that any threads may share
-    it.
+    An operator never changes after it is packed and never writes into its inputs, so that any threads may
+    share it.
 
     Attributes:
         outputs: What `run` returns, described.
@@ -52,6 +52,9 @@ class Operator(ABC):
         Raises:
             InvalidOperator: Anything that Caffe2 or QNNPACK would refuse, and sizes that do not fit together.
         """
+
+    def pack(self) -> None:  # noqa: B027 - most operators have nothing to arrange
+        """Arrange the constants for `run`; other engines arrange them for themselves."""
 
     @abstractmethod
     def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:

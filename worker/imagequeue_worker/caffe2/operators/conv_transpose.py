@@ -44,9 +44,14 @@ class Int8ConvTranspose(Operator):
         # [C, kernel_h, kernel_w, M] to [kernel_h * kernel_w * C, M].
         arranged = weights.transpose(1, 2, 0, 3).reshape(-1, channels)
         self.linear = Linear(args, x, w, arranged, bias, centered=True)
-        self.taps = self.linear.weights.reshape(*kernel, depth, channels)
-        self.addend = self.linear.requantizer.tiled(tile_width(size[1], channels))
         self.outputs = (self.linear.output(check_size(args, (batch, *size, channels))),)
+
+    def pack(self) -> None:
+        """Weights in floating point by tap, and a row of the requantizer's addends."""
+        self.linear.pack()
+        width, channels = self.outputs[0].shape[2:]
+        self.taps = self.linear.weights.reshape(*self.window.kernel, -1, channels)
+        self.addend = self.linear.requantizer.tiled(tile_width(width, channels))
 
     def _adjustment(self, args: Arguments) -> tuple[int, int]:
         both = args.integer("adj", 0)

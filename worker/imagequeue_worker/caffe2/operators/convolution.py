@@ -32,8 +32,12 @@ class Convolution(Operator):
         shape = check_size(args, (batch, self.out_height, self.out_width, w.shape[0]))
         self.zero_point = x.zero_point
         self.linear = Linear(args, x, w, self.arrange(weights), bias, relu=args.op_type.endswith("Relu"))
-        self.addend = self.linear.requantizer.tiled(tile_width(self.out_width, w.shape[0]))
         self.outputs = (self.linear.output(shape),)
+
+    def pack(self) -> None:
+        """Weights in floating point, and a row of the requantizer's addends."""
+        self.linear.pack()
+        self.addend = self.linear.requantizer.tiled(tile_width(self.out_width, self.linear.channels))
 
     def arrange(self, weights: Array) -> Array:
         """Bring uint8 weights [M, kernel_h, kernel_w, C / group] into the kernel's order [..., K, M]."""
@@ -98,8 +102,9 @@ class Pointwise(Convolution):
 class Depthwise(Convolution):
     """One filter for each channel: shifted multiply-adds over whole rows of pixels and channels."""
 
-    def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
-        super().__init__(inputs, args)
+    def pack(self) -> None:
+        """Repeat the taps for a row of pixels where that is short."""
+        super().pack()
         taps = self.linear.weights[:, np.newaxis, :]
         repeat = self.out_width if taps.size * self.out_width <= 32 * BLOCK else 1
         self.taps = np.ascontiguousarray(np.broadcast_to(taps, (taps.shape[0], repeat, taps.shape[2])))

@@ -22,8 +22,13 @@ class Int8FC(Operator):
         depth = x.size // x.shape[0]
         args.require(depth == w.shape[1], f"input has {depth} values each, weights {w.shape[1]}; must be equal")
         self.linear = Linear(args, x, w, weights.T, bias)
-        self.addend = self.linear.requantizer.tiled(1)
+        self.zero_point = x.zero_point
         self.outputs = (self.linear.output(check_size(args, (x.shape[0], w.shape[0]))),)
+
+    def pack(self) -> None:
+        """Weights in floating point, and the requantizer's addends."""
+        self.linear.pack()
+        self.addend = self.linear.requantizer.tiled(1)
 
     def run(self, inputs: Sequence[Array], scratch: Scratch) -> tuple[Array, ...]:
         """Multiply and requantize, in blocks of images."""

@@ -97,9 +97,16 @@ class Linear:
             bound = int(np.maximum(np.abs(offset + positive), np.abs(offset + negative)).max())
         # Partial sums of one sign only are the extremes, whatever the order of summation.
         self.dtype = np.dtype(np.float32 if int(largest.max()) < EXACT_FLOAT32 else np.float64)
-        self.weights = signed.astype(self.dtype)
+        self.weights: Array = signed
         self.channels = positive.size
+        self.w = w
+        # Accumulators that can occur where raw bytes are multiplied, corrections included.
+        self.lowest, self.highest = int((offset + negative).min()), int((offset + positive).max())
         self.requantizer = Requantizer(scale, self.y_zero_point, minimum, offset, bound)
+
+    def pack(self) -> None:
+        """Bring the weights into floating point."""
+        self.weights = self.weights.astype(self.dtype)
 
     def output(self, shape: tuple[int, ...]) -> TensorSpec:
         """Describe the output."""

@@ -1,0 +1,327 @@
+"""The native engine: fuses, packs, plans memory when a net is loaded, then runs the whole net in one call.
+
+A net becomes parts: runs of operators that have a native kernel, each one `native.Program` over one arena, and
+between them runs of operators that have none, in the portable engine's way. The usual net is one native part.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .arena import Life, place
+from .arguments import Arguments
+from .graph import Graph, declare
+from .interpreter import Interpreter, find_output
+from .kernels import IMAGE_INPUTS, Emit, Tensors, find_kernel, moves_nothing, takes_relu
+from .native import Program
+from .operators import Operator, Scratch, check_operator
+from .pixels import look_up
+from .tensor import Array, QTensor, TensorSpec, value_of
+
+DTYPES = {"int8": np.uint8, "float": np.float32}
+
+
+@dataclass(slots=True)
+class Step:
+    """One operator, or a convolution with the Relu that follows it."""
+
+    name: str
+    operator: Operator
+    emit: Emit | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    relu: bool = False
+    kernel: str = "portable"
+
+
+@dataclass(slots=True)
+class Part:
+    """Neighbouring steps that run together."""
+
+    steps: list[Step]
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    program: Program | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """A graph checked for images one by one, as steps.
+
+    Attributes:
+        steps: In the order in which they run.
+        specs: Every blob for one image, by slot.
+        alias: Slots whose bytes are those of another slot, behind a Reshape say.
+        rowwise: Images do not depend on each other.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    specs: dict[int, TensorSpec] = field(default_factory=dict)
+    alias: dict[int, int] = field(default_factory=dict)
+    rowwise: bool = True
+
+    def source(self, slot: int) -> int:
+        """Follow aliases to the slot that holds the bytes."""
+        while slot in self.alias:
+            slot = self.alias[slot]
+        return slot
+
+
+def check(graph: Graph, entry: TensorSpec) -> Plan:
+    """Check every operator and describe every blob.
+
+    Raises:
+        InvalidOperator, InvalidNet: What does not fit this input.
+    """
+    plan = Plan(specs={**graph.constants, graph.entry: entry})
+    for node in graph.body:
+        specs = tuple(plan.specs[slot] for slot in node.inputs)
+        operator = check_operator(specs, node.args)
+        plan.specs.update(declare(node, operator.outputs))
+        plan.rowwise = (
+            plan.rowwise and operator.rowwise and all(s.kind in DTYPES or s.constant is not None for s in specs)
+        )
+        plan.steps.append(Step(node.args.op_type, operator, find_kernel(operator), node.inputs, node.outputs))
+    return plan
+
+
+def fuse(plan: Plan, kept: Iterable[int]) -> None:
+    """Let convolutions clip for the Relu that follows, and drop operators that move no byte.
+
+    Args:
+        plan: Changed.
+        kept: Slots that somebody wants to see: what writes them is left alone.
+    """
+    kept = set(kept)
+    readers: dict[int, int] = {}
+    for step in plan.steps:
+        for slot in step.inputs:
+            readers[slot] = readers.get(slot, 0) + 1
+    writers = {step.outputs[0]: step for step in plan.steps}
+    steps: list[Step] = []
+    for step in plan.steps:
+        x, y = step.inputs[0] if step.inputs else -1, step.outputs[0]
+        writer = writers.get(plan.source(x))
+        single = readers.get(x) == 1 and x not in kept
+        second_read = any(slot in readers or slot in kept for slot in step.outputs[1:])
+        if writer and writer.emit and not writer.relu and single and takes_relu(writer.operator, step.operator):
+            writer.relu, writer.name = True, f"{writer.name}+{step.name}"
+            plan.alias[y] = plan.source(x)
+        elif moves_nothing(step.operator) and y not in kept and not second_read:
+            plan.alias[y] = plan.source(x)
+        else:
+            steps.append(step)
+    plan.steps = steps
+
+
+def split(plan: Plan, outputs: Sequence[int]) -> list[Part]:
+    """Group neighbouring steps, and find which blobs cross the borders."""
+    parts: list[Part] = []
+    for step in plan.steps:
+        if not parts or (parts[-1].steps[-1].emit is None) != (step.emit is None):
+            parts.append(Part([]))
+        parts[-1].steps.append(step)
+    wanted = {plan.source(slot) for slot in outputs}
+    for part in reversed(parts):
+        written = [slot for step in part.steps for slot in step.outputs if slot in plan.specs]
+        read = [plan.source(s) for step in part.steps for s in step.inputs if plan.specs[s].constant is None]
+        part.outputs = tuple(slot for slot in written if slot in wanted)
+        part.inputs = tuple(dict.fromkeys(slot for slot in read if slot not in written))
+        wanted = (wanted - set(written)) | set(part.inputs)
+    return parts
+
+
+def _image_bytes(spec: TensorSpec) -> int:
+    return spec.size * np.dtype(DTYPES[spec.kind]).itemsize
+
+
+def compile_part(plan: Plan, part: Part, path: str) -> None:
+    """Place the part's tensors, and pack its operators into a program."""
+    slots: dict[int, list[int]] = {slot: [-1, -1] for slot in part.inputs}
+    for number, step in enumerate(part.steps):
+        for slot in map(plan.source, step.inputs):
+            if slot in slots:
+                slots[slot][1] = number
+        slots[step.outputs[0]] = [number, number]
+    for slot in part.outputs:
+        slots[slot][1] = len(part.steps)
+    lives = [Life(_image_bytes(plan.specs[slot]), *life) for slot, life in slots.items()]
+    offsets, arena_bytes = place(lives)
+    at = dict(zip(slots, offsets, strict=True))
+    program = Program(path)
+    for step in part.steps:
+        data = [slot for slot in step.inputs if plan.specs[slot].constant is None]
+        tensors = Tensors(
+            tuple(plan.specs[slot] for slot in data),
+            plan.specs[step.outputs[0]],
+            tuple(at[plan.source(slot)] for slot in data),
+            at[step.outputs[0]],
+            step.relu,
+        )
+        if step.emit is not None:
+            step.kernel = step.emit(program, step.operator, tensors)
+    program.finish(
+        [(at[slot], _image_bytes(plan.specs[slot])) for slot in part.inputs],
+        [(at[slot], _image_bytes(plan.specs[slot])) for slot in part.outputs],
+        arena_bytes,
+    )
+    part.program = program
+
+
+class Compiled:
+    """A net in parts, ready to run; the constants of the operators with native kernels live in their programs."""
+
+    def __init__(self, graph: Graph, plan: Plan, outputs: Sequence[int], path: str) -> None:
+        self._entry = graph.entry
+        self._plan = plan
+        self._outputs = tuple(outputs)
+        self._parts = split(plan, outputs)
+        self._scratch = Scratch()
+        self.description = []
+        for part in self._parts:
+            if part.steps[0].emit is not None:
+                compile_part(plan, part, path)
+            else:
+                for step in part.steps:
+                    step.operator.pack()
+            self.description += [(step.name, step.kernel) for step in part.steps]
+            if part.program is not None:
+                part.steps = []
+
+    def run(self, images: Array, table: Array | None) -> dict[int, Array]:
+        """Run all parts for all images; returns the outputs by slot, [N, …] each."""
+        blobs = {self._entry: images}
+        for part in self._parts:
+            if part.program is not None:
+                self._run_native(part, part.program, blobs, table if part.inputs[:1] == (self._entry,) else None)
+            else:
+                if table is not None and self._entry in part.inputs:
+                    blobs[self._entry], table = look_up(table, images), None
+                self._run_portable(part, blobs)
+            # Mapped on its way into the arena: whoever reads it in a later part needs it mapped, too.
+            if table is not None and part.inputs[:1] == (self._entry,) and len(self._parts) > 1:
+                blobs[self._entry], table = look_up(table, images), None
+        return {slot: blobs[self._plan.source(slot)] for slot in self._outputs}
+
+    def _run_native(self, part: Part, program: Program, blobs: dict[int, Array], table: Array | None) -> None:
+        inputs = [np.ascontiguousarray(blobs[slot]) for slot in part.inputs]
+        outputs = []
+        for slot in part.outputs:
+            spec = self._plan.specs[slot]
+            blobs[slot] = np.empty((len(inputs[0]), *spec.shape[1:]), DTYPES[spec.kind])
+            outputs.append(blobs[slot])
+        program.run(inputs, outputs, table)
+
+    def _run_portable(self, part: Part, blobs: dict[int, Array]) -> None:
+        for step in part.steps:
+            inputs = []
+            for slot in step.inputs:
+                spec = self._plan.specs[slot]
+                data = spec.constant if spec.constant is not None else blobs[self._plan.source(slot)]
+                inputs.append(data if spec.constant is not None else data.reshape(len(data), *spec.shape[1:]))
+            blobs.update(zip(step.outputs, step.operator.run(inputs, self._scratch), strict=False))
+
+
+def run_single(path: str, inputs: Sequence[TensorSpec], args: Arguments) -> list[Array] | None:
+    """Run one operator whose inputs are known; None where no kernel of this instruction set can.
+
+    Args:
+        path: An instruction set of `native.path_names()`.
+        inputs: With their data as constants.
+        args: The operator's.
+    """
+    first = inputs[0] if inputs else None
+    count = IMAGE_INPUTS.get(args.op_type, 0)
+    if first is None or count == 0 or first.kind != "int8" or len(first.shape) < 2 or first.size == 0:
+        return None
+    if any(spec.shape != first.shape or spec.kind != "int8" for spec in inputs[:count]):
+        return None
+    one = [TensorSpec("int8", (1, *spec.shape[1:]), spec.scale, spec.zero_point) for spec in inputs[:count]]
+    one += inputs[count:]
+    operator = check_operator(one, args)
+    emit = find_kernel(operator)
+    if emit is None or operator.outputs[0].kind not in DTYPES:
+        return None
+    slots = tuple(range(len(inputs)))
+    plan = Plan(
+        [Step(args.op_type, operator, emit, slots, (len(slots),))], dict(enumerate((*one, operator.outputs[0])))
+    )
+    part = split(plan, (len(slots),))[0]
+    compile_part(plan, part, path)
+    spec = operator.outputs[0]
+    out = np.empty((first.shape[0], *spec.shape[1:]), DTYPES[spec.kind])
+    if part.program is not None:
+        part.program.run([np.ascontiguousarray(inputs[slot].constant) for slot in part.inputs], [out], None)
+    return [out]
+
+
+class NativeEngine:
+    """Runs a graph through C++ kernels of one instruction set; the same bytes as the portable engine.
+
+    Args:
+        graph: The net.
+        entry: One quantized image.
+        path: An instruction set of `native.path_names()`.
+        threads: Among how many threads the images of a call are shared out.
+
+    Attributes:
+        name: "native/" and the instruction set.
+        output: Name of the blob that is returned.
+        output_shape: Its shape for one image, without the batch.
+        description: Each step's operators, and how it is computed.
+    """
+
+    def __init__(self, graph: Graph, entry: TensorSpec, *, path: str, threads: int = 1) -> None:
+        plan = check(graph, entry)
+        self.name = f"native/{path}"
+        self._graph, self._entry, self._path = graph, entry, path
+        self._slot = find_output(graph, plan.specs)
+        self.output = graph.names[self._slot]
+        self.output_shape = plan.specs[self._slot].shape[1:]
+        self._portable = None if plan.rowwise else Interpreter(graph, entry)
+        self.description: list[tuple[str, str]] = [(step.name, step.kernel) for step in plan.steps]
+        self._threads = _Threads(threads)
+        self._seen: Compiled | None = None
+        if plan.rowwise:
+            fuse(plan, (self._slot,))
+            self._compiled = Compiled(graph, plan, (self._slot,), path)
+            self.description = self._compiled.description
+
+    def run(self, images: Array, table: Array | None = None) -> Array:
+        """Classify quantized images; see `Interpreter.run`."""
+        if self._portable is not None:
+            return self._portable.run(images, table)
+        parts = self._threads.map(lambda some: self._compiled.run(some, table)[self._slot], images)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def blobs(self, images: Array) -> dict[str, QTensor | Array]:
+        """Run with nothing fused, and return every blob that is not a constant."""
+        if self._portable is not None:
+            return self._portable.blobs(images)
+        if self._seen is None:
+            plan = check(self._graph, self._entry)
+            slots = [slot for step in plan.steps for slot in step.outputs if slot in plan.specs]
+            self._seen = Compiled(self._graph, plan, slots, self._path)
+            self._all = plan.specs
+        blobs: Mapping[int, Array] = {self._graph.entry: images, **self._seen.run(images, None)}
+        return {self._graph.names[slot]: value_of(self._all[slot], data) for slot, data in blobs.items()}
+
+
+class _Threads:
+    """Shares the images of a call out among threads, which a fork leaves behind."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def map(self, run: Callable[[Array], Array], images: Array) -> list[Array]:
+        """Run all images, or each share of them; results in order."""
+        shares = min(self._count, len(images))
+        if shares <= 1:
+            return [run(images)]
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), ThreadPoolExecutor(self._count, "imagequeue-net")
+        return list(self._pool[1].map(run, np.array_split(images, shares)))

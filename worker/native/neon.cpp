@@ -1,0 +1,2 @@
+#include "path.h"
+const imagequeue::Path* imagequeue::neon_path() { return nullptr; }
