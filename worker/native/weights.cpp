@@ -1,9 +1,11 @@
 #include "weights.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <new>
+#include <numeric>
+
+#include "dwords.h"
 
 namespace imagequeue {
 namespace {
@@ -32,170 +34,92 @@ class Builder {
   std::vector<uint8_t> data_;
 };
 
-// Four neighbouring inputs times one weight each for every lane of some vectors.
-struct Dword {
-  int32_t offset;               // of the first input
-  std::vector<int8_t> weights;  // [lanes][4]
-};
-
 int8_t clip(int32_t value) { return int8_t(std::clamp(value, -128, 127)); }
 
-// Splits the weights of four inputs into as many dwords of int8 as they need: nearly always one.
-// Bounded: the parts of a pair that have one sign sum to at most 128, as 255 * 128 < 2^15.
-template <class Weight>
-std::vector<Dword> split(int32_t offset, int32_t lanes, bool bounded, Weight weight) {
-  std::vector<int32_t> rest(size_t(lanes) * 4);
-  for (int32_t lane = 0; lane < lanes; ++lane)
-    for (int32_t j = 0; j < 4; ++j) rest[size_t(lane) * 4 + j] = weight(lane, j);
-  std::vector<Dword> dwords;
-  do {
-    Dword dword{offset, std::vector<int8_t>(rest.size())};
-    for (size_t i = 0; i < rest.size(); i += 2) {
-      const int32_t a = clip(rest[i]);
-      int32_t b = clip(rest[i + 1]);
-      if (bounded) {
-        const int32_t positive = std::max(a, 0), negative = std::min(a, 0);
-        b = std::clamp(b, -128 - negative, 128 - positive);
-      }
-      dword.weights[i] = int8_t(a), dword.weights[i + 1] = int8_t(b);
-      rest[i] -= a, rest[i + 1] -= b;
-    }
-    dwords.push_back(std::move(dword));
-  } while (std::any_of(rest.begin(), rest.end(), [](int32_t value) { return value != 0; }));
-  return dwords;
+// Where the accumulators of an output channel start: at its bias, and what the requantization asks for. What kernels
+// subtract from every activation they lose once for each weight.
+int32_t start_of(int32_t bias, const Requantization& r, const int16_t* weights, int64_t count, int32_t subtracted) {
+  const int64_t lost = std::accumulate(weights, weights + count, int64_t(0)) * subtracted;
+  return int32_t(uint32_t(bias) + uint32_t(r.start) + uint32_t(lost));
 }
 
-// Sums of the positive and of the negative weights of each pair, up to 128.
-struct Parts {
-  std::vector<uint8_t> sums;
+// The panel's weights: dwords of inputs in order, and what int8 (or, bounded, 16-bit sums) cannot hold of them.
+void split(const Matrix& matrix, const std::vector<const int16_t*>& rows, bool bounded, Dwords& all, Dwords& left) {
+  std::vector<int32_t> rest(rows.size() * 4);
+  for (int32_t k = 0; k < matrix.depth; k += 4) {
+    for (size_t lane = 0; lane < rows.size(); ++lane)
+      for (int32_t j = 0; j < 4; ++j)
+        rest[lane * 4 + size_t(j)] = rows[lane] != nullptr && k + j < matrix.depth ? rows[lane][k + j] : 0;
+    bool more = all.append(k, rest.data(), bounded);
+    while (more) more = left.append(k, rest.data(), bounded);
+  }
+}
 
-  explicit Parts(const Dword& dword) : sums(dword.weights.size()) {
-    const size_t pairs = sums.size() / 2;
-    for (size_t i = 0; i < pairs; ++i) {
-      const int32_t a = dword.weights[2 * i], b = dword.weights[2 * i + 1];
-      sums[i] = uint8_t(std::max(a, 0) + std::max(b, 0));
-      sums[pairs + i] = uint8_t(-std::min(a, 0) - std::min(b, 0));
-    }
+class PanelBuilder {
+ public:
+  explicit PanelBuilder(const Dwords& dwords) : bytes_(dwords.bytes()) {}
+
+  void add(const Dwords& dwords, size_t i) { add(dwords, i, 0, bytes_); }
+  void add(const Dwords& dwords, size_t i, size_t from, size_t to) {
+    weights.insert(weights.end(), dwords.weights(i) + from, dwords.weights(i) + to);
+    offsets.push_back(dwords.offset(i));
   }
-  int32_t largest() const { return *std::max_element(sums.begin(), sums.end()); }
-  bool fits(const Parts& other) const {
-    uint8_t over = 0;
-    for (size_t i = 0; i < sums.size(); ++i) over |= uint8_t(sums[i] > 128 - other.sums[i]);
-    return over == 0;
-  }
-  void add(const Parts& other) {
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] = uint8_t(sums[i] + other.sums[i]);
-  }
+
+  std::vector<int8_t> weights;
+  std::vector<int32_t> offsets;
+
+ private:
+  size_t bytes_;
 };
 
-using Groups = std::vector<std::vector<const Dword*>>;
-
-// Groups dwords whose 16-bit sums cannot overflow together, up to `size` of them: first fit, largest first.
-Groups group(const std::vector<Dword>& dwords, size_t size) {
-  struct Entry {
-    const Dword* dword;
-    Parts parts;
-    int32_t largest;
-  };
-  std::vector<Entry> entries;
-  for (const Dword& dword : dwords) {
-    Parts parts(dword);
-    const int32_t largest = parts.largest();
-    entries.push_back({&dword, std::move(parts), largest});
-  }
-  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.largest > b.largest; });
-  Groups groups;
-  std::vector<std::pair<size_t, Parts>> open;  // groups that may grow
-  for (const Entry& entry : entries) {
-    const auto found = std::find_if(open.begin(), open.end(), [&](const auto& o) { return o.second.fits(entry.parts); });
-    if (found == open.end()) {
-      open.emplace_back(groups.size(), entry.parts);
-      groups.push_back({entry.dword});
-      continue;
-    }
-    groups[found->first].push_back(entry.dword);
-    found->second.add(entry.parts);
-    if (groups[found->first].size() == size) open.erase(found);
-  }
-  return groups;
+// Groups for 16-bit sums; what is left over joins them like any other dword.
+void build_pairs(Dwords& all, const Dwords& left, Panel& panel, PanelBuilder& builder) {
+  all.append(left);
+  const Grouping grouping = group(all);
+  panel.group = int32_t(grouping.size);
+  panel.counts[0] = int32_t(grouping.full.size() / grouping.size);
+  panel.counts[1] = int32_t(grouping.singles.size());
+  for (const uint32_t i : grouping.full) builder.add(all, i);
+  for (const uint32_t i : grouping.singles) builder.add(all, i);
 }
 
-// The groups that are full, then what is left one by one.
-struct Grouping {
-  size_t size;
-  Groups full;
-  std::vector<const Dword*> singles;
-
-  Grouping(const std::vector<Dword>& dwords, size_t group_size) : size(group_size) {
-    for (auto& each : group(dwords, size)) {
-      if (each.size() == size)
-        full.push_back(std::move(each));
-      else
-        singles.insert(singles.end(), each.begin(), each.end());
+// All dwords in order, their offsets known; then for each vector those that are left over for it.
+void build_dots(const Dwords& all, const Dwords& left, size_t vector_bytes, Panel& panel, PanelBuilder& builder) {
+  panel.counts[0] = int32_t(all.size());
+  for (size_t i = 0; i < all.size(); ++i) builder.add(all, i);
+  builder.offsets.clear();
+  for (int32_t vector = 0; vector < panel.vectors; ++vector) {
+    const size_t from = size_t(vector) * vector_bytes, to = from + vector_bytes;
+    for (size_t i = 0; i < left.size(); ++i) {
+      if (std::all_of(left.weights(i) + from, left.weights(i) + to, [](int8_t w) { return w == 0; })) continue;
+      builder.add(left, i, from, to);
+      ++panel.counts[1 + vector];
     }
   }
-  // Cycles for each row and vector, measured on Zen 3 (tests/benchmarks/net.py).
-  double cost() const {
-    return double(full.size()) * (size == 3 ? 3 * 0.80 : 2 * 0.84) + double(singles.size()) * 1.05;
-  }
-};
-
-Grouping choose_grouping(const std::vector<Dword>& dwords) {
-  Grouping pairs(dwords, 2), triples(dwords, 3);
-  return triples.cost() < pairs.cost() ? triples : pairs;
-}
-
-void append(std::vector<int8_t>& weights, std::vector<int32_t>& offsets, const Dword& dword) {
-  weights.insert(weights.end(), dword.weights.begin(), dword.weights.end());
-  offsets.push_back(dword.offset);
 }
 
 Panel pack_panel(const Matrix& matrix, const PanelFormat& format, int32_t first, int32_t vectors, Builder& memory) {
   const int32_t lanes = vectors * format.lanes;
   Panel panel{first, std::min(lanes, matrix.channels - first), vectors, 0, {}, 0, 0, 0};
-  const auto channel = [&](int32_t lane) {
-    return format.channel(vectors, lane / format.lanes, lane % format.lanes);
-  };
-  const auto weight = [&](int32_t lane, int32_t k) -> int32_t {
-    const int32_t m = channel(lane);
-    return m < panel.channels && k < matrix.depth ? matrix.weights[int64_t(first + m) * matrix.depth + k] : 0;
-  };
-  std::vector<int32_t> start(size_t(lanes), 0), offsets;
+  std::vector<int32_t> start(size_t(lanes), 0);
+  std::vector<const int16_t*> rows(size_t(lanes), nullptr);
   for (int32_t lane = 0; lane < lanes; ++lane) {
-    const uint32_t bias = channel(lane) < panel.channels ? uint32_t(matrix.bias[first + channel(lane)]) : 0;
-    start[size_t(lane)] = int32_t(bias + uint32_t(matrix.requantization.start));
+    const int32_t channel = format.channel(vectors, lane / format.lanes, lane % format.lanes);
+    if (channel >= panel.channels) continue;
+    const int64_t m = first + channel;
+    rows[size_t(lane)] = matrix.weights + m * matrix.depth;
+    start[size_t(lane)] =
+        start_of(matrix.bias[m], matrix.requantization, rows[size_t(lane)], matrix.depth, format.subtracted);
   }
-  std::vector<int8_t> weights;
   const bool bounded = format.products == PanelFormat::kPairs;
-  std::vector<Dword> all, left;
-  for (int32_t k = 0; k < matrix.depth; k += 4) {
-    auto dwords = split(k, lanes, bounded, [&](int32_t lane, int32_t j) { return weight(lane, k + j); });
-    all.push_back(std::move(dwords.front()));
-    std::move(dwords.begin() + 1, dwords.end(), std::back_inserter(left));
-  }
-  if (bounded) {
-    std::move(left.begin(), left.end(), std::back_inserter(all));
-    const Grouping grouping = choose_grouping(all);
-    panel.group = int32_t(grouping.size);
-    panel.counts[0] = int32_t(grouping.full.size());
-    panel.counts[1] = int32_t(grouping.singles.size());
-    for (const auto& each : grouping.full)
-      for (const Dword* dword : each) append(weights, offsets, *dword);
-    for (const Dword* dword : grouping.singles) append(weights, offsets, *dword);
-  } else {
-    panel.counts[0] = int32_t(all.size());
-    for (const Dword& dword : all) weights.insert(weights.end(), dword.weights.begin(), dword.weights.end());
-    for (int32_t vector = 0; vector < vectors; ++vector) {
-      for (const Dword& dword : left) {
-        const auto from = dword.weights.begin() + vector * format.lanes * 4, to = from + format.lanes * 4;
-        if (std::all_of(from, to, [](int8_t w) { return w == 0; })) continue;
-        weights.insert(weights.end(), from, to);
-        offsets.push_back(dword.offset);
-        ++panel.counts[1 + vector];
-      }
-    }
-  }
-  panel.start = memory.add(start), panel.offsets = memory.add(offsets), panel.weights = memory.add(weights);
+  Dwords all(lanes), left(lanes);
+  split(matrix, rows, bounded, all, left);
+  PanelBuilder builder(all);
+  if (bounded)
+    build_pairs(all, left, panel, builder);
+  else
+    build_dots(all, left, size_t(format.lanes) * 4, panel, builder);
+  panel.start = memory.add(start), panel.offsets = memory.add(builder.offsets), panel.weights = memory.add(builder.weights);
   return panel;
 }
 
@@ -252,8 +176,9 @@ PackedDepthwise pack(const Kernel& kernel, const UnitFormat& format) {
     std::vector<int32_t> start(size_t(format.block()), 0);
     for (int32_t lane = 0; lane < format.block(); ++lane) {
       const int32_t m = first + format.channel(lane / format.lanes, lane % format.lanes);
-      const uint32_t bias = m < kernel.channels ? uint32_t(kernel.bias[m]) : 0;
-      start[size_t(lane)] = int32_t(bias + uint32_t(kernel.requantization.start));
+      if (m >= kernel.channels) continue;
+      const int64_t taps = int64_t(kernel.height) * kernel.width;
+      start[size_t(lane)] = start_of(kernel.bias[m], kernel.requantization, kernel.weights + m * taps, taps, format.subtracted);
     }
     block.start = memory.add(start);
     for (int32_t odd = 0; odd < 2; ++odd) {

@@ -58,6 +58,7 @@ struct PanelFormat {
   int32_t lanes;
   std::vector<int32_t> vectors;  // widths of panels that there are kernels for, widest first
   int32_t (*channel)(int32_t vectors, int32_t vector, int32_t lane);  // of a panel
+  int32_t subtracted = 0;  // from activations, before they are multiplied; what accumulators start from makes up for it
 };
 
 // Weights of neighbouring output channels, in the order in which a tile reads them.
@@ -98,6 +99,7 @@ struct UnitFormat {
   int32_t vectors;  // of accumulators for a block
   int32_t lanes;
   int32_t (*channel)(int32_t vector, int32_t lane);  // of a block
+  int32_t subtracted = 0;                            // as in PanelFormat
 
   int32_t block() const { return vectors * lanes; }
 };

@@ -48,9 +48,9 @@ class Engine(Protocol):
 
 
 # Ordered: best first. Native paths are those that the library has and this processor can run.
-ENGINES: dict[str, Callable[[Graph, TensorSpec], Engine]] = {
-    **{f"native/{path}": partial(NativeEngine, path=path) for path in path_names()},
-    "portable": Interpreter,
+ENGINES: dict[str, Callable[[Graph, TensorSpec, int], Engine]] = {
+    **{f"native/{path}": partial(NativeEngine, path) for path in path_names()},
+    "portable": lambda graph, entry, _threads: Interpreter(graph, entry),
 }
 
 

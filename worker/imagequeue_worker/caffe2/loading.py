@@ -17,6 +17,7 @@ from .program import run_single
 from .tensor import Array, QTensor, spec_of, value_of
 
 MAX_FILE_BYTES = 128 << 20
+MAX_THREADS = 256
 
 
 def load_net(
@@ -24,6 +25,7 @@ def load_net(
     engine: str = "auto",
     scaling: PixelScaling = ZOO_SCALING,
     input_size: tuple[int, int] | None = None,
+    threads: int = 1,
 ) -> Net:
     """Load a net, checking everything, so that nothing can fail in the middle of a batch.
 
@@ -33,6 +35,8 @@ def load_net(
         scaling: The mean and standard deviation of its pixels; by default those of the model zoo.
         input_size: (height, width), for nets that do not fix it; else what the net says, or 224 x 224 if that
             fits.
+        threads: Among how many threads a native engine shares out the images of a call; workers have a process per
+            core, and one thread in each.
 
     Raises:
         NetNotFound: No such file.
@@ -41,12 +45,14 @@ def load_net(
         UnknownEngine: No such engine here.
     """
     chosen = choose_engine(engine)
+    if not 1 <= threads <= MAX_THREADS:
+        raise InvalidInput(f"threads is {threads}; must be 1 to {MAX_THREADS}")
     if len(paths) not in (1, 2):
         raise InvalidInput(f"load_net got {len(paths)} paths; give a folder, or init_net.pb and predict_net.pb")
     init, predict = (Path(paths[0]) / f"{n}_net.pb" for n in ("init", "predict")) if len(paths) == 1 else paths
     init_bytes, predict_bytes = _read_file(Path(init)), _read_file(Path(predict))
     graph = build_graph(_read_net(init_bytes, init), _read_net(predict_bytes, predict))
-    return Net(graph, hashlib.sha256(init_bytes + predict_bytes).hexdigest(), chosen, scaling, input_size)
+    return Net(graph, hashlib.sha256(init_bytes + predict_bytes).hexdigest(), chosen, scaling, input_size, threads)
 
 
 def _read_file(path: Path) -> bytes:

@@ -49,8 +49,9 @@ class Net:
         engine: str,
         scaling: PixelScaling,
         input_size: tuple[int, int] | None,
+        threads: int = 1,
     ) -> None:
-        fitted = _fit(graph, engine, len(scaling.mean), input_size)
+        fitted = _fit(graph, engine, len(scaling.mean), input_size, threads)
         self._prelude, self._engine, self._channels_last = fitted.prelude, fitted.engine, fitted.channels_last
         self._scratch = Scratch()
         self._names = graph.names
@@ -150,7 +151,7 @@ class Net:
         return out
 
 
-def _fit(graph: Graph, engine: str, channels: int, input_size: tuple[int, int] | None) -> _Fitted:
+def _fit(graph: Graph, engine: str, channels: int, input_size: tuple[int, int] | None, threads: int) -> _Fitted:
     """Find the picture size for which all operators agree, and prepare the net for it.
 
     Raises:
@@ -166,7 +167,7 @@ def _fit(graph: Graph, engine: str, channels: int, input_size: tuple[int, int] |
             try:
                 prelude = Plan(graph.prelude, {}, graph.input, TensorSpec("float", shape))
                 entry = prelude.specs[graph.entry]
-                return _Fitted(prelude, ENGINES[engine](graph, entry), channels_last or transposes)
+                return _Fitted(prelude, ENGINES[engine](graph, entry, threads), channels_last or transposes)
             except InvalidOperator as error:
                 first = first or error
     raise first or InvalidOperator("no input size to try")

@@ -75,6 +75,7 @@ def read_net(data: bytes) -> NetDef:
 
 
 _NET_FIELDS = {1: "name", 3: "type", 7: "external_input", 8: "external_output"}
+_INTS_KEY = 6 << 3 | VARINT
 _OPERATOR_FIELDS = {1: "input", 2: "output", 3: "name", 4: "type", 7: "engine"}
 
 
@@ -123,23 +124,13 @@ def _read_argument(reader: Reader) -> Argument:
             s = reader.byte_string()
         elif field == 5:
             expect(reader, "floats", wire, FIXED32, BYTES)
-            floats.extend(_packed(reader, wire, is_float=True))
+            floats.extend([reader.float32()] if wire == FIXED32 else reader.message().packed_float32s())
         elif field == 6:
             expect(reader, "ints", wire, VARINT, BYTES)
-            ints.extend(int(value) for value in _packed(reader, wire, is_float=False))
+            ints.extend(reader.int64s(_INTS_KEY) if wire == VARINT else reader.message().packed_int64s())
         elif field == 7:
             expect(reader, "strings", wire, BYTES)
             strings.append(reader.byte_string())
         else:
             reader.skip(wire)
     return Argument(name, f, i, s, tuple(floats), tuple(ints), tuple(strings))
-
-
-def _packed(reader: Reader, wire: int, *, is_float: bool) -> Iterator[float | int]:
-    """Yield the values of a repeated number: one, or a packed run of them."""
-    if wire != BYTES:
-        yield reader.float32() if is_float else reader.int64()
-        return
-    inner = reader.message()
-    while inner.more():
-        yield inner.float32() if is_float else inner.int64()

@@ -262,9 +262,9 @@ class NativeEngine:
     """Runs a graph through C++ kernels of one instruction set; the same bytes as the portable engine.
 
     Args:
+        path: An instruction set of `native.path_names()`.
         graph: The net.
         entry: One quantized image.
-        path: An instruction set of `native.path_names()`.
         threads: Among how many threads the images of a call are shared out.
 
     Attributes:
@@ -274,7 +274,7 @@ class NativeEngine:
         description: Each step's operators, and how it is computed.
     """
 
-    def __init__(self, graph: Graph, entry: TensorSpec, *, path: str, threads: int = 1) -> None:
+    def __init__(self, path: str, graph: Graph, entry: TensorSpec, threads: int = 1) -> None:
         plan = check(graph, entry)
         self.name = f"native/{path}"
         self._graph, self._entry, self._path = graph, entry, path

@@ -7,6 +7,8 @@ caffe2.proto has none.
 
 import struct
 
+import numpy as np
+
 from .errors import NetFormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -14,6 +16,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # The zoo's MobileNetV2 needs about 25,000 fields and values; each costs about a microsecond and 40 bytes to
 # read.
 MAX_VALUES = 2_000_000
+MAX_VARINT_BYTES = 10
+WINDOW_BYTES = 1 << 20
 
 
 class Reader:
@@ -62,6 +66,33 @@ class Reader:
         value = self.varint()
         return value - (1 << 64) if value >> 63 else value
 
+    def int64s(self, key: int) -> list[int]:
+        """Read a signed varint and those that follow it, each behind the same one-byte tag.
+
+        Biases are thousands of numbers with a tag each, which are read together, a window at a time.
+        """
+        values = [self.int64()]
+        if self.data[self.position : self.position + 1] != bytes([key]):
+            return values
+        rest = np.frombuffer(self.data, np.uint8, min(self.end - self.position, WINDOW_BYTES), self.position)
+        ends = np.flatnonzero(rest < 0x80)
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        # Every other token is a tag: the run ends at the first that is not this one.
+        tags, numbers = slice(0, 2 * (len(ends) // 2), 2), slice(1, None, 2)
+        other = np.flatnonzero((rest[ends[tags]] != key) | (ends[tags] != starts[tags]))
+        count = int(other[0]) if len(other) else len(ends) // 2
+        starts, sizes = starts[numbers][:count], (ends[numbers] - starts[numbers] + 1)[:count]
+        long = np.flatnonzero(sizes > MAX_VARINT_BYTES)
+        count = int(long[0]) if len(long) else count  # the next reading of this field fails with the reason
+        self.spend(count)
+        total = np.zeros(count, np.uint64)
+        for place in range(int(sizes[:count].max(initial=0))):
+            more = sizes[:count] > place
+            group = rest[starts[:count][more] + place] & np.uint8(0x7F)
+            total[more] |= group.astype(np.uint64) << np.uint64(7 * place)
+        self.position += int(ends[2 * count - 1]) + 1 if count else 0
+        return values + total.view(np.int64).tolist()
+
     def tag(self) -> tuple[int, int]:
         """Read a field's number and wire type."""
         start = self.position
@@ -83,6 +114,20 @@ class Reader:
         """Read a float of four bytes."""
         value: float = struct.unpack("<f", self.fixed(4))[0]
         return value
+
+    def packed_int64s(self) -> list[int]:
+        """Read all of a packed field: signed varints."""
+        values = []
+        while self.more():
+            values.append(self.int64())
+        return values
+
+    def packed_float32s(self) -> list[float]:
+        """Read all of a packed field: floats."""
+        values = []
+        while self.more():
+            values.append(self.float32())
+        return values
 
     def byte_string(self) -> bytes:
         """Read a byte string."""
