@@ -11,7 +11,7 @@ import structlog
 from numpy.typing import NDArray
 
 from imagequeue.contract import ClassScore, ErrorCode, Model
-from imagequeue_worker.caffe2 import Net, PixelScaling, load_net
+from imagequeue_worker.caffe2 import Net, PixelScaling, load_net, native_problem
 from imagequeue_worker.description import NetDescription
 from imagequeue_worker.errors import ImageError, NetUnavailable
 from imagequeue_worker.settings import NetChoice, Settings
@@ -95,6 +95,8 @@ def load_nets(choices: Sequence[NetChoice], engine: str) -> Nets:
 
     Raises NetUnavailable, or caffe2.Caffe2Error when the files are damaged or hold no net that can be run.
     """
+    if native_problem():
+        log.warning("no native engine: nets run in the portable one, many times slower", why=native_problem())
     nets = [_load(choice, engine) for choice in choices]
     names = [net.model.name for net in nets]
     if doubled := sorted({name for name in names if names.count(name) > 1}):

@@ -2,7 +2,7 @@
 
 Read in this order: `errors`, `tensor`; `wire`, `netdef` (.pb files), `netdef_writer`; `arguments`,
 `geometry`, `requantize`, `operators/`; `graph` (both files joined and checked), `interpreter` (the portable
-engine); `native`, `arena`, `kernels`, `program` (the native engine; its C++ is in worker/native); `engines`
+engine); `native`, `arena`, `kernels`, `plan`, `program` (the native engine; its C++ is in worker/native); `engines`
 (which engines there are), `pixels`, `net` and `loading` (what callers use).
 """
 

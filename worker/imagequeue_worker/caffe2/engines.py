@@ -13,6 +13,7 @@ from .graph import Graph
 from .interpreter import Interpreter
 from .native import path_names
 from .program import NativeEngine
+from .step_info import StepInfo
 from .tensor import Array, QTensor, TensorSpec
 
 ENGINE_VARIABLE = "IMAGEQUEUE_ENGINE"
@@ -34,8 +35,8 @@ class Engine(Protocol):
         """Its shape for one image, without the batch."""
 
     @property
-    def description(self) -> Sequence[tuple[str, str]]:
-        """Of each step: its operators, and how it is computed."""
+    def description(self) -> Sequence[StepInfo]:
+        """Each step."""
 
     def run(self, images: Array, table: Array | None = None) -> Array:
         """Classify quantized images, uint8 [N, ...] to float32 [N, ...].

@@ -10,6 +10,7 @@ from .geometry import MAX_ELEMENTS
 from .graph import Graph, Node, declare
 from .operators import Operator, Scratch, make_operator
 from .pixels import look_up
+from .step_info import describe_step
 from .tensor import Array, QTensor, TensorSpec, value_of
 
 # Images that go through the net together. More would leave the caches, fewer would multiply numpy's calls.
@@ -117,7 +118,7 @@ class Interpreter:
         name: "portable".
         output: Name of the blob that is returned: the float blob that the last operator writes.
         output_shape: Its shape for one image, without the batch.
-        description: Each operator, and that it is computed in the portable way.
+        description: Each operator.
     """
 
     name = "portable"
@@ -130,7 +131,12 @@ class Interpreter:
         self._output = find_output(graph, self._plan.specs)
         self.output = graph.names[self._output]
         self.output_shape = self._plan.specs[self._output].shape[1:]
-        self.description = [(node.args.op_type, "portable") for node in graph.body]
+        self.description = [
+            describe_step(
+                node.args.op_type, "portable", step.operator, [self._plan.specs[slot] for slot in node.inputs]
+            )
+            for node, step in zip(graph.body, self._plan.steps, strict=True)
+        ]
 
     def run(self, images: Array, table: Array | None = None) -> Array:
         """Classify quantized images.

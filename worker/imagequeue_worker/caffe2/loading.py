@@ -99,7 +99,8 @@ def run_operator(
     specs, arguments = [spec_of(value) for value in inputs], Arguments.of(op_type, args)
     operator = make_operator(specs, arguments)
     path = chosen.removeprefix("native/")
-    if path != chosen and (native := run_single(path, specs, arguments)) is not None:
-        return [value_of(spec, data) for spec, data in zip(operator.outputs, native, strict=False)]
+    native = run_single(path, specs, arguments, operator.outputs[0]) if path != chosen else None
+    if native is not None:
+        return [value_of(operator.outputs[0], native)]
     results = operator.run([spec.constant for spec in specs if spec.constant is not None], Scratch())
     return [value_of(spec, data) for spec, data in zip(operator.outputs, results, strict=True)]

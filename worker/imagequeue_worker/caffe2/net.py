@@ -11,6 +11,7 @@ from .graph import Graph
 from .interpreter import Plan
 from .operators import Scratch
 from .pixels import PixelScaling, look_up
+from .step_info import StepInfo
 from .tensor import Array, QTensor, TensorSpec, value_of
 
 # Tried in this order where a net fixes its input size (by a pooling kernel, or a fully connected layer) but
@@ -73,8 +74,8 @@ class Net:
         height, width = self.input_size
         return f"<Net {self.name!r} {self.sha256[:12]} {height}x{width} -> {self.classes}, {self.engine}>"
 
-    def describe(self) -> list[tuple[str, str]]:
-        """List the engine's steps: the operators of each, and how they are computed."""
+    def describe(self) -> list[StepInfo]:
+        """List the engine's steps."""
         return list(self._engine.description)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -5,133 +5,23 @@ between them runs of operators that have none, in the portable engine's way. The
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from .arena import Life, place
 from .arguments import Arguments
-from .graph import Graph, declare
+from .errors import InvalidInput
+from .graph import Graph
 from .interpreter import Interpreter, find_output
-from .kernels import IMAGE_INPUTS, Emit, Tensors, find_kernel, moves_nothing, takes_relu
+from .kernels import IMAGE_INPUTS, Tensors, find_kernel
 from .native import Program
-from .operators import Operator, Scratch, check_operator
+from .operators import Scratch, check_operator
 from .pixels import look_up
+from .plan import DTYPES, Part, Plan, Step, check, fuse, split
+from .step_info import StepInfo, describe_step
 from .tensor import Array, QTensor, TensorSpec, value_of
-
-DTYPES = {"int8": np.uint8, "float": np.float32}
-
-
-@dataclass(slots=True)
-class Step:
-    """One operator, or a convolution with the Relu that follows it."""
-
-    name: str
-    operator: Operator
-    emit: Emit | None
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    relu: bool = False
-    kernel: str = "portable"
-
-
-@dataclass(slots=True)
-class Part:
-    """Neighbouring steps that run together."""
-
-    steps: list[Step]
-    inputs: tuple[int, ...] = ()
-    outputs: tuple[int, ...] = ()
-    program: Program | None = None
-
-
-@dataclass(slots=True)
-class Plan:
-    """A graph checked for images one by one, as steps.
-
-    Attributes:
-        steps: In the order in which they run.
-        specs: Every blob for one image, by slot.
-        alias: Slots whose bytes are those of another slot, behind a Reshape say.
-        rowwise: Images do not depend on each other.
-    """
-
-    steps: list[Step] = field(default_factory=list)
-    specs: dict[int, TensorSpec] = field(default_factory=dict)
-    alias: dict[int, int] = field(default_factory=dict)
-    rowwise: bool = True
-
-    def source(self, slot: int) -> int:
-        """Follow aliases to the slot that holds the bytes."""
-        while slot in self.alias:
-            slot = self.alias[slot]
-        return slot
-
-
-def check(graph: Graph, entry: TensorSpec) -> Plan:
-    """Check every operator and describe every blob.
-
-    Raises:
-        InvalidOperator, InvalidNet: What does not fit this input.
-    """
-    plan = Plan(specs={**graph.constants, graph.entry: entry})
-    for node in graph.body:
-        specs = tuple(plan.specs[slot] for slot in node.inputs)
-        operator = check_operator(specs, node.args)
-        plan.specs.update(declare(node, operator.outputs))
-        plan.rowwise = (
-            plan.rowwise and operator.rowwise and all(s.kind in DTYPES or s.constant is not None for s in specs)
-        )
-        plan.steps.append(Step(node.args.op_type, operator, find_kernel(operator), node.inputs, node.outputs))
-    return plan
-
-
-def fuse(plan: Plan, kept: Iterable[int]) -> None:
-    """Let convolutions clip for the Relu that follows, and drop operators that move no byte.
-
-    Args:
-        plan: Changed.
-        kept: Slots that somebody wants to see: what writes them is left alone.
-    """
-    kept = set(kept)
-    readers: dict[int, int] = {}
-    for step in plan.steps:
-        for slot in step.inputs:
-            readers[slot] = readers.get(slot, 0) + 1
-    writers = {step.outputs[0]: step for step in plan.steps}
-    steps: list[Step] = []
-    for step in plan.steps:
-        x, y = step.inputs[0] if step.inputs else -1, step.outputs[0]
-        writer = writers.get(plan.source(x))
-        single = readers.get(x) == 1 and x not in kept
-        second_read = any(slot in readers or slot in kept for slot in step.outputs[1:])
-        if writer and writer.emit and not writer.relu and single and takes_relu(writer.operator, step.operator):
-            writer.relu, writer.name = True, f"{writer.name}+{step.name}"
-            plan.alias[y] = plan.source(x)
-        elif moves_nothing(step.operator) and y not in kept and not second_read:
-            plan.alias[y] = plan.source(x)
-        else:
-            steps.append(step)
-    plan.steps = steps
-
-
-def split(plan: Plan, outputs: Sequence[int]) -> list[Part]:
-    """Group neighbouring steps, and find which blobs cross the borders."""
-    parts: list[Part] = []
-    for step in plan.steps:
-        if not parts or (parts[-1].steps[-1].emit is None) != (step.emit is None):
-            parts.append(Part([]))
-        parts[-1].steps.append(step)
-    wanted = {plan.source(slot) for slot in outputs}
-    for part in reversed(parts):
-        written = [slot for step in part.steps for slot in step.outputs if slot in plan.specs]
-        read = [plan.source(s) for step in part.steps for s in step.inputs if plan.specs[s].constant is None]
-        part.outputs = tuple(slot for slot in written if slot in wanted)
-        part.inputs = tuple(dict.fromkeys(slot for slot in read if slot not in written))
-        wanted = (wanted - set(written)) | set(part.inputs)
-    return parts
 
 
 def _image_bytes(spec: TensorSpec) -> int:
@@ -180,14 +70,17 @@ class Compiled:
         self._outputs = tuple(outputs)
         self._parts = split(plan, outputs)
         self._scratch = Scratch()
-        self.description = []
+        self.description: list[StepInfo] = []
         for part in self._parts:
             if part.steps[0].emit is not None:
                 compile_part(plan, part, path)
             else:
                 for step in part.steps:
                     step.operator.pack()
-            self.description += [(step.name, step.kernel) for step in part.steps]
+            self.description += [
+                describe_step(step.name, step.kernel, step.operator, [plan.specs[slot] for slot in step.inputs])
+                for step in part.steps
+            ]
             if part.program is not None:
                 part.steps = []
 
@@ -205,6 +98,14 @@ class Compiled:
             if table is not None and part.inputs[:1] == (self._entry,) and len(self._parts) > 1:
                 blobs[self._entry], table = look_up(table, images), None
         return {slot: blobs[self._plan.source(slot)] for slot in self._outputs}
+
+    def profile(self, images: Array, table: Array | None, rounds: int) -> list[float]:
+        """Time one image's way in and each step of a net that is one native part, in seconds, best of `rounds`."""
+        (part,) = self._parts
+        if part.program is None:
+            raise InvalidInput("the net has no native kernels; profile one that has")
+        nanoseconds = part.program.profile([np.ascontiguousarray(images)], table, rounds, len(self.description))
+        return [float(value) / 1e9 for value in nanoseconds]
 
     def _run_native(self, part: Part, program: Program, blobs: dict[int, Array], table: Array | None) -> None:
         inputs = [np.ascontiguousarray(blobs[slot]) for slot in part.inputs]
@@ -225,17 +126,17 @@ class Compiled:
             blobs.update(zip(step.outputs, step.operator.run(inputs, self._scratch), strict=False))
 
 
-def run_single(path: str, inputs: Sequence[TensorSpec], args: Arguments) -> list[Array] | None:
-    """Run one operator whose inputs are known; None where no kernel of this instruction set can.
+def compile_single(path: str, inputs: Sequence[TensorSpec], args: Arguments) -> Program | None:
+    """Make a program of one operator; None where no kernel can run it.
 
     Args:
         path: An instruction set of `native.path_names()`.
         inputs: With their data as constants.
         args: The operator's.
     """
-    first = inputs[0] if inputs else None
     count = IMAGE_INPUTS.get(args.op_type, 0)
-    if first is None or count == 0 or first.kind != "int8" or len(first.shape) < 2 or first.size == 0:
+    first = inputs[0] if inputs else None
+    if first is None or count == 0 or len(first.shape) < 2 or first.size == 0:
         return None
     if any(spec.shape != first.shape or spec.kind != "int8" for spec in inputs[:count]):
         return None
@@ -245,17 +146,30 @@ def run_single(path: str, inputs: Sequence[TensorSpec], args: Arguments) -> list
     emit = find_kernel(operator)
     if emit is None or operator.outputs[0].kind not in DTYPES:
         return None
-    slots = tuple(range(len(inputs)))
-    plan = Plan(
-        [Step(args.op_type, operator, emit, slots, (len(slots),))], dict(enumerate((*one, operator.outputs[0])))
-    )
-    part = split(plan, (len(slots),))[0]
+    slots, result = tuple(range(len(one))), len(one)
+    step = Step(args.op_type, operator, emit, slots, (result,))
+    plan = Plan([step], dict(enumerate((*one, operator.outputs[0]))))
+    (part,) = split(plan, (result,))
     compile_part(plan, part, path)
-    spec = operator.outputs[0]
-    out = np.empty((first.shape[0], *spec.shape[1:]), DTYPES[spec.kind])
-    if part.program is not None:
-        part.program.run([np.ascontiguousarray(inputs[slot].constant) for slot in part.inputs], [out], None)
-    return [out]
+    return part.program
+
+
+def run_single(path: str, inputs: Sequence[TensorSpec], args: Arguments, output: TensorSpec) -> Array | None:
+    """Run one operator whose inputs are known; None where no kernel can.
+
+    Args:
+        path: As for `compile_single`.
+        inputs: As for `compile_single`.
+        args: As for `compile_single`.
+        output: What the operator's first output is, for all images.
+    """
+    program = compile_single(path, inputs, args)
+    if program is None:
+        return None
+    images = [np.ascontiguousarray(spec.constant) for spec in inputs[: IMAGE_INPUTS[args.op_type]]]
+    out = np.empty(output.shape, DTYPES[output.kind])
+    program.run(images, [out], None)
+    return out
 
 
 class NativeEngine:
@@ -271,7 +185,7 @@ class NativeEngine:
         name: "native/" and the instruction set.
         output: Name of the blob that is returned.
         output_shape: Its shape for one image, without the batch.
-        description: Each step's operators, and how it is computed.
+        description: Each step.
     """
 
     def __init__(self, path: str, graph: Graph, entry: TensorSpec, threads: int = 1) -> None:
@@ -282,7 +196,7 @@ class NativeEngine:
         self.output = graph.names[self._slot]
         self.output_shape = plan.specs[self._slot].shape[1:]
         self._portable = None if plan.rowwise else Interpreter(graph, entry)
-        self.description: list[tuple[str, str]] = [(step.name, step.kernel) for step in plan.steps]
+        self.description: Sequence[StepInfo] = self._portable.description if self._portable else ()
         self._threads = _Threads(threads)
         self._seen: Compiled | None = None
         if plan.rowwise:
@@ -296,6 +210,12 @@ class NativeEngine:
             return self._portable.run(images, table)
         parts = self._threads.map(lambda some: self._compiled.run(some, table)[self._slot], images)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def profile(self, images: Array, table: Array | None = None, rounds: int = 100) -> list[float]:
+        """Time one image's way in, then each step of `description`, in seconds: for benchmarks."""
+        if self._portable is not None:
+            raise InvalidInput("this net mixes the images of a batch and runs in the portable engine; profile another")
+        return self._compiled.profile(images, table, rounds)
 
     def blobs(self, images: Array) -> dict[str, QTensor | Array]:
         """Run with nothing fused, and return every blob that is not a constant."""

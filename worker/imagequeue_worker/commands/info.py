@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -49,7 +50,7 @@ def _nets(settings: Settings) -> list[dict[str, Any]]:
             "name": net.model.name,
             "sha256": net.model.sha256,
             "engine": net.engine,
-            "steps": [{"operators": name, "kernel": kernel} for name, kernel in net.net.describe()],
+            "steps": [asdict(step) for step in net.net.describe()],
             "classes": net.net.classes,
             "input": list(net.net.input_size),
         }
