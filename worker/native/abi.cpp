@@ -119,6 +119,11 @@ IQ_API int32_t iq_output(Program* program, size_t offset, size_t size) {
   return guarded([&] { return program->add_output({offset, size}), 0; });
 }
 
+// Makes ready for a table, uint8 [channels][256], that runs will be given.
+IQ_API int32_t iq_expect_table(Program* program, const uint8_t* table, int32_t channels) {
+  return guarded([&] { return program->expect(table, channels), 0; });
+}
+
 IQ_API void iq_finish(Program* program, size_t arena_size) { program->finish(arena_size); }
 
 IQ_API int32_t iq_run(const Program* program, int64_t count, const uint8_t* const* inputs, uint8_t* const* outputs,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "program.h"
@@ -22,16 +23,22 @@ class Add final : public Step {
   const size_t a_, b_, y_;
 };
 
-// Visits the pixels under each window that are inside the picture.
+// Visits the pixels under each window that are inside the picture; where none is, the nearest one if `edge`.
 template <class Start, class Visit, class End>
-void slide(const PoolShape& s, Start start, Visit visit, End end) {
+void slide(const PoolShape& s, bool edge, Start start, Visit visit, End end) {
+  const auto range = [edge](int32_t first, int32_t kernel, int32_t size) {
+    const int32_t low = std::max(first, 0), high = std::min(first + kernel, size);
+    if (low < high || !edge) return std::make_pair(low, high);
+    const int32_t nearest = first < 0 ? 0 : size - 1;
+    return std::make_pair(nearest, nearest + 1);
+  };
   for (int32_t oy = 0; oy < s.out_height; ++oy) {
+    const auto rows = range(oy * s.stride_h - s.pad_top, s.kernel_h, s.height);
     for (int32_t ox = 0; ox < s.out_width; ++ox) {
+      const auto columns = range(ox * s.stride_w - s.pad_left, s.kernel_w, s.width);
       start();
-      const int32_t top = oy * s.stride_h - s.pad_top, left = ox * s.stride_w - s.pad_left;
-      for (int32_t y = std::max(top, 0); y < std::min(top + s.kernel_h, s.height); ++y)
-        for (int32_t x = std::max(left, 0); x < std::min(left + s.kernel_w, s.width); ++x)
-          visit(int64_t(y) * s.width + x);
+      for (int32_t y = rows.first; y < rows.second; ++y)
+        for (int32_t x = columns.first; x < columns.second; ++x) visit(int64_t(y) * s.width + x);
       end(int64_t(oy) * s.out_width + ox);
     }
   }
@@ -42,14 +49,14 @@ class AveragePool final : public Step {
   AveragePool(const PoolShape& shape, const AverageRule& rule, size_t x, size_t y)
       : shape_(shape), rule_(rule), x_(x), y_(y) {}
 
-  size_t scratch() const override { return size_t(shape_.channels) * sizeof(int32_t); }
+  size_t scratch() const override { return size_t(shape_.channels) * sizeof(uint32_t); }
 
   void run(uint8_t* arena, uint8_t* scratch) const override {
     const int64_t channels = shape_.channels;
-    auto* sums = reinterpret_cast<int32_t*>(scratch);
+    auto* sums = reinterpret_cast<uint32_t*>(scratch);  // windows have less than 2^24 pixels
     int32_t pixels = 0;
     slide(
-        shape_, [&] { pixels = 0, std::memset(sums, 0, size_t(channels) * sizeof *sums); },
+        shape_, false, [&] { pixels = 0, std::memset(sums, 0, size_t(channels) * sizeof *sums); },
         [&](int64_t pixel) {
           const uint8_t* from = arena + x_ + pixel * channels;
           for (int64_t c = 0; c < channels; ++c) sums[c] += from[c];
@@ -57,7 +64,7 @@ class AveragePool final : public Step {
         },
         [&](int64_t pixel) {
           uint8_t* to = arena + y_ + pixel * channels;
-          for (int64_t c = 0; c < channels; ++c) to[c] = mean(sums[c] - int64_t(pixels) * rule_.x_zero_point);
+          for (int64_t c = 0; c < channels; ++c) to[c] = mean(int64_t(sums[c]) - int64_t(pixels) * rule_.x_zero_point);
         });
   }
 
@@ -82,7 +89,7 @@ class MaxPool final : public Step {
   void run(uint8_t* arena, uint8_t* largest) const override {
     const int64_t channels = shape_.channels;
     slide(
-        shape_, [&] { std::memset(largest, minimum_, size_t(channels)); },
+        shape_, true, [&] { std::memset(largest, minimum_, size_t(channels)); },
         [&](int64_t pixel) {
           const uint8_t* from = arena + x_ + pixel * channels;
           for (int64_t c = 0; c < channels; ++c) largest[c] = std::max(largest[c], from[c]);
@@ -146,19 +153,6 @@ class Softmax final : public Step {
 };
 
 }  // namespace
-
-void look_up(const uint8_t* table, int32_t channels, const uint8_t* from, uint8_t* to, int64_t count) {
-  if (channels == 3) {
-    for (int64_t i = 0; i + 3 <= count; i += 3) {
-      to[i] = table[from[i]];
-      to[i + 1] = table[256 + from[i + 1]];
-      to[i + 2] = table[512 + from[i + 2]];
-    }
-    return;
-  }
-  for (int64_t i = 0; i < count; i += channels)
-    for (int32_t c = 0; c < channels; ++c) to[i + c] = table[256 * c + from[i + c]];
-}
 
 StepPointer make_add(const Path& path, const AddRule& rule, int64_t count, size_t a, size_t b, size_t y) {
   return std::make_unique<Add>(path, rule, count, a, b, y);

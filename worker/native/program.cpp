@@ -46,7 +46,9 @@ void Program::enter(int64_t image, const uint8_t* const* inputs, const uint8_t* 
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const uint8_t* from = inputs[i] + size_t(image) * inputs_[i].size;
     uint8_t* to = arena + inputs_[i].offset;
-    if (i == 0 && table != nullptr)
+    if (i == 0 && table != nullptr && table_ && table_->is(table, channels))
+      table_->map(from, to, int64_t(inputs_[i].size));
+    else if (i == 0 && table != nullptr)
       look_up(table, channels, from, to, int64_t(inputs_[i].size));
     else
       std::memcpy(to, from, inputs_[i].size);

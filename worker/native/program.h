@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "path.h"
+#include "pixel_table.h"
 
 namespace imagequeue {
 
@@ -32,6 +33,8 @@ class Program {
   void add(std::unique_ptr<Step> step);
   void add_input(Border border) { inputs_.push_back(border); }
   void add_output(Border border) { outputs_.push_back(border); }
+  // Makes ready for the table that most runs will be given.
+  void expect(const uint8_t* table, int32_t channels) { table_ = std::make_unique<PixelTable>(table, channels); }
   // Fixes the arena. After this nothing changes any more.
   void finish(size_t arena_size);
 
@@ -52,14 +55,12 @@ class Program {
   const Path& path_;
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<Border> inputs_, outputs_;
+  std::unique_ptr<PixelTable> table_;
   size_t tensors_ = 0, scratch_ = 0;
   // Arenas that no call uses right now: as many as calls ever ran at the same time.
   mutable std::mutex mutex_;
   mutable std::vector<Bytes> idle_;
 };
-
-// Maps bytes through a table for each channel, uint8 [channels][256], channels innermost.
-void look_up(const uint8_t* table, int32_t channels, const uint8_t* from, uint8_t* to, int64_t count);
 
 // A convolution over one image, NHWC.
 struct ConvShape {

@@ -44,6 +44,9 @@ class Engine(Protocol):
         With a table, uint8 [C, 256], they are pixels [N, H, W, C] still to be mapped through it.
         """
 
+    def expect_table(self, table: Array) -> None:
+        """Make ready for the table that `run` will be given; called once, before any run."""
+
     def blobs(self, images: Array) -> dict[str, QTensor | Array]:
         """Return every blob that is not a constant."""
 

@@ -159,6 +159,9 @@ class Interpreter:
             out[first : first + GROUP] = blobs[self._output]
         return out
 
+    def expect_table(self, table: Array) -> None:
+        """Make ready for the table that `run` will be given: nothing to do."""
+
     def blobs(self, images: Array) -> dict[str, QTensor | Array]:
         """Run, and return every blob that is not a constant; for comparison layer by layer."""
         plan = self._plan if self._plan.rowwise else self._plan_for(len(images))

@@ -106,6 +106,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "iq_softmax": (c_int32, [c_void_p, c_void_p, c_int64, *_TWO]),
     "iq_input": (c_int32, [c_void_p, c_size_t, c_size_t]),
     "iq_output": (c_int32, [c_void_p, c_size_t, c_size_t]),
+    "iq_expect_table": (c_int32, [c_void_p, c_void_p, c_int32]),
     "iq_finish": (None, [c_void_p, c_size_t]),
     "iq_run": (c_int32, [c_void_p, c_int64, POINTER(c_void_p), POINTER(c_void_p), c_void_p, c_int32]),
     "iq_profile": (c_int32, [c_void_p, c_int32, POINTER(c_void_p), c_void_p, c_int32, c_void_p]),
@@ -212,6 +213,10 @@ class Program:
         for offset, size in outputs:
             self._call("iq_output", offset, size)
         self._library.iq_finish(self._handle, arena_bytes)
+
+    def expect_table(self, table: Array) -> None:
+        """Make ready for a table, uint8 [C, 256], that `run` will be given; before the first run."""
+        self._call("iq_expect_table", table.ctypes.data, len(table))
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array], table: Array | None) -> None:
         """Run all images of `inputs`, contiguous arrays [N, …], into `outputs`; without the GIL.

@@ -65,6 +65,7 @@ class Net:
         self.engine = self._engine.name
         self.scaling = scaling
         self.pixel_table = scaling.table(self._quantized.scale, self._quantized.zero_point)
+        self._engine.expect_table(self.pixel_table)
         self.input_name = graph.names[graph.input]
         self.input_size = (shape[1], shape[2]) if self._channels_last else (shape[2], shape[3])
         self.output_name = self._engine.output

@@ -99,6 +99,12 @@ class Compiled:
                 blobs[self._entry], table = look_up(table, images), None
         return {slot: blobs[self._plan.source(slot)] for slot in self._outputs}
 
+    def expect_table(self, table: Array) -> None:
+        """Make ready for the table that `run` will be given."""
+        for part in self._parts:
+            if part.program is not None and part.inputs[:1] == (self._entry,):
+                part.program.expect_table(table)
+
     def profile(self, images: Array, table: Array | None, rounds: int) -> list[float]:
         """Time one image's way in and each step of a net that is one native part, in seconds, best of `rounds`."""
         (part,) = self._parts
@@ -210,6 +216,11 @@ class NativeEngine:
             return self._portable.run(images, table)
         parts = self._threads.map(lambda some: self._compiled.run(some, table)[self._slot], images)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def expect_table(self, table: Array) -> None:
+        """Make ready for the table that `run` will be given; called once, before any run."""
+        if self._portable is None:
+            self._compiled.expect_table(table)
 
     def profile(self, images: Array, table: Array | None = None, rounds: int = 100) -> list[float]:
         """Time one image's way in, then each step of `description`, in seconds: for benchmarks."""
