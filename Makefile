@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS ?= .venv-peers
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 NATIVE := $(wildcard worker/native/*)
 # Where no C++ compiler is, PyPI's ziglang is one, of 80 MB; its first build takes a minute.
@@ -14,9 +15,12 @@ INSTALL = $(if $(ZIG),$(PIP) ziglang &&) $(ZIG) $(PIP)
 NET ?=
 IMAGES ?=
 ARGS ?=
+# How much of the storms `make chaos` runs, and with which seed
+FULL ?=
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench default-net clean
+.PHONY: help demo test check format bench bench-peers chaos neon default-net clean wheel
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -42,14 +46,28 @@ format: $(VENV)/dev ## Let ruff format and mend the sources
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/dev ## Measure on this machine: the net, and the queue against RQ's SimpleWorker
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/net.py $(NET)
+	@$(BIN)/python tests/benchmarks/net.py $(NET)
 	@$(BIN)/python tests/benchmarks/queue_rate.py
+
+bench-peers: $(VENV)/dev $(PEERS)/ready ## Measure the net beside ONNX Runtime and OpenVINO on the same weights
+	@$(BIN)/python tests/benchmarks/net.py --peers --peers-python $(PEERS)/bin/python \
+	  $(if $(IMAGES),--images $(IMAGES)) $(ARGS) $(NET)
+
+chaos: $(VENV)/dev ## Kill, pause, cut and fill on purpose, and write build/chaos.json; FULL=1, SEED=n, ARGS="kill_storm"
+	@PYTHONPATH=tests $(BIN)/python -m chaos --out build/chaos.json $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+neon: ## Build the native engine for aarch64 with a cross compiler and check it under qemu, where both are
+	@tests/native/neon.sh build/neon
 
 default-net: $(VENV)/default-net ## Install what making nets needs (torch: large), and build the default net
 	@$(BIN)/imagequeue-worker default-net
 
+wheel: $(VENV)/dev ## Build the wheel into dist/: one for every Python, with the kernels of all instruction sets
+	@$(PIP) wheel --no-deps --wheel-dir dist .
+	@ls -l dist/*.whl
+
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; PYTHON=… names one"'
@@ -66,3 +84,9 @@ $(VENV)/dev: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 $(VENV)/default-net: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev,default-net]'
 	@touch $@ $(VENV)/demo $(VENV)/dev
+
+# The runtimes that we are compared with are no dependencies of ours.
+$(PEERS)/ready: tests/benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@

@@ -6,10 +6,11 @@
         submission = producer.submit_many(["/data/cat.jpg", "https://example.org/dog.jpg"])
         results = producer.wait(submission.ids, timeout=60)
 
-Read `contract.py` first (the wire), then `client.py` (what you call), `orders.py` and `submitting.py`
-(images into Redis), `reading.py` and `status.py` (results out of it), `link.py` and `connection.py` (Redis
-itself), and last the command line: `cli.py`, `sources.py`, `report.py`. Names are loaded when they are first
-used, so the import is light.
+Read `contract.py` first (the wire), then `client.py` (what you call), `orders.py`, `submitting.py` and
+`durability.py` (images into Redis), `reading.py` and `status.py` (results out of it), `operations.py` and what
+it names (cancelling, dead letters, dropping, pausing, the doctor), `link.py`, `connection.py` and
+`slot_owner.py` (Redis itself), and last the command line: `cli.py`, `operator_cli.py`, `queue_cli.py`,
+`sources.py`, `report.py`. Names are loaded when they are first used, so the import is light.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
         StageSeconds,
         Status,
     )
+    from imagequeue.dead_letters import DeadLetter
+    from imagequeue.doctor import Diagnosis, Finding
     from imagequeue.errors import (
         BlobMissing,
+        CollectionBusy,
         ConfigurationError,
         ContractError,
+        DurabilityUnavailable,
         ImageQueueError,
         QueueFull,
         RedisRefused,
@@ -42,16 +47,23 @@ if TYPE_CHECKING:
     )
     from imagequeue.orders import Receipt, Submission
     from imagequeue.reading import Progress
+    from imagequeue.requeueing import Requeued
+    from imagequeue.roles import Role
     from imagequeue.status import CollectionState, QueueState, QueueStatus, WorkerState
 
 __all__ = [
     "BlobMissing",
     "ClassScore",
+    "CollectionBusy",
     "CollectionState",
     "ConfigurationError",
     "ContractError",
+    "DeadLetter",
+    "Diagnosis",
+    "DurabilityUnavailable",
     "ErrorCode",
     "Failure",
+    "Finding",
     "Image",
     "ImageQueueError",
     "Model",
@@ -64,7 +76,9 @@ __all__ = [
     "Receipt",
     "RedisRefused",
     "RedisUnavailable",
+    "Requeued",
     "Result",
+    "Role",
     "StageSeconds",
     "Status",
     "Submission",
@@ -72,7 +86,9 @@ __all__ = [
     "WorkerState",
 ]
 
-_MODULES = ("contract", "errors", "orders", "reading", "status", "client")
+_MODULES = (
+    "contract", "errors", "orders", "reading", "status", "roles", "dead_letters", "requeueing", "doctor", "client",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import click
 
-from imagequeue import report
+from imagequeue import operator_cli, queue_cli, report
 from imagequeue.client import Producer
 from imagequeue.contract import TOP_K_MAX, Priority, Result, Status
 from imagequeue.options import (
@@ -33,9 +33,10 @@ def cli() -> None:
       find /data -name '*.jpg' | imagequeue submit - --collection holidays
       imagequeue status                         how far is it, and who works?
       imagequeue results --collection holidays --json
+      imagequeue doctor                         is all as it should be?
 
-    Exit codes: 0 all is well; 1 some images ended in an error or not in time; 2 wrong usage, or Redis is not
-    there; 130 Ctrl-C.
+    Exit codes: 0 all is well; 1 some images ended in an error or not in time, or something is wrong; 2 wrong usage, or
+    Redis is not there; 130 Ctrl-C.
     """
 
 
@@ -73,6 +74,15 @@ def cli() -> None:
     show_default=True,
     help="Images that a queue may hold before submitting waits.",
 )
+@option("resubmit", is_flag=True, help="Run pictures that have a result afresh.")
+@option("durable", is_flag=True, help="Return when Redis has synced them to its disk.")
+@option(
+    "replicas",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --durable: return when so many replicas have them, too.",
+)
 @json_option
 @redis_url_option
 @click.pass_context
@@ -87,6 +97,9 @@ def submit(
     expires_in: float | None,
     timeout: float | None,
     depth_limit: int,
+    resubmit: bool,
+    durable: bool,
+    replicas: int,
     as_json: bool,
     redis_url: str,
 ) -> None:
@@ -101,7 +114,8 @@ def submit(
       imagequeue submit https://example.org/dog.jpg --wait --json | jq .classes[0].label
       cat list.txt | imagequeue submit - --expires-in 3600
 
-    A picture that is waiting already, or has a result, is not classified again. Without --wait, --json prints
+    A picture that is waiting already, or has a result, is not classified again; --resubmit does it for those that have
+    a result. Without --wait, --json prints
     one line per job: its image ids, and how many were new.
     """
     with Producer(redis_url, depth_limit=depth_limit) as producer:
@@ -114,6 +128,9 @@ def submit(
             top_k=top_k,
             expires_in=expires_in,
             timeout=timeout,
+            resubmit=resubmit,
+            durable=durable,
+            replicas=replicas,
         )
         ids = _submitted(parts, collection, wait=wait, as_json=as_json)
         if wait:
@@ -217,6 +234,10 @@ def status(as_json: bool, redis_url: str) -> None:
         click.echo(report.json_line(now))
     else:
         report.print_tables(*report.status_tables(now))
+
+
+for command in (*operator_cli.COMMANDS, *queue_cli.COMMANDS):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from imagequeue.connection import DEFAULT_REDIS_URL
 from imagequeue.contract import DEFAULT_COLLECTION, IMAGES_PER_JOB, Priority, Result
 from imagequeue.errors import ConfigurationError, ImageQueueError, WaitTimeout
 from imagequeue.link import Link
+from imagequeue.operations import Operations
 from imagequeue.orders import OnFull, Order, Receipt, Reference, Submission, as_image, check_timeout, chunked
 from imagequeue.reading import Progress
 from imagequeue.status import QueueStatus, read_status
@@ -21,8 +22,10 @@ from imagequeue.submitting import BLOB_SECONDS, Submitter
 URL_VARIABLE = "IMAGEQUEUE_REDIS_URL"
 
 
-class Producer:
+class Producer(Operations):
     """Submits images and reads their results; thread-safe; a context manager that closes its connections.
+
+    What operators ask for (cancel, requeue, drop, pause …) is described in `operations.py`.
 
     `redis_url` is IMAGEQUEUE_REDIS_URL, else redis://127.0.0.1:6379/0, when not given. `depth_limit` is how
     many images each queue may hold before submitting waits. `patience` is how many seconds Redis may be away
@@ -68,6 +71,9 @@ class Producer:
         expires_in: float | None = None,
         on_full: OnFull = "wait",
         timeout: float | None = None,
+        resubmit: bool = False,
+        durable: bool = False,
+        replicas: int = 0,
     ) -> Receipt:
         """Submit one image; return when Redis has it.
 
@@ -77,9 +83,13 @@ class Producer:
         `error: expired`. A full queue is waited for up to `timeout` seconds, or refused at once with
         `on_full="raise"`.
 
-        Raises QueueFull, and BlobMissing for a `blob:` reference whose bytes are not there.
+        `resubmit=True` runs an id that has a result afresh: the result goes, and a new one will come. With
+        `durable=True` Redis has synced the image to its disk, and `replicas` of its replicas have it, before this
+        returns (see `durability.py`).
+
+        Raises QueueFull, BlobMissing for a `blob:` reference whose bytes are not there, and DurabilityUnavailable.
         """
-        order = Order(collection, priority, model, top_k, expires_in, on_full, timeout)
+        order = Order(collection, priority, model, top_k, expires_in, on_full, timeout, resubmit, durable, replicas)
         image = as_image(ref)
         if id is not None:
             image = as_image(contract.Image(id=id, ref=image.ref))
@@ -99,6 +109,9 @@ class Producer:
         expires_in: float | None = None,
         on_full: OnFull = "wait",
         timeout: float | None = None,
+        resubmit: bool = False,
+        durable: bool = False,
+        replicas: int = 0,
     ) -> Submission:
         """Submit any number of images, `chunk` (1 to 64) per job; return ids and counts of all.
 
@@ -106,7 +119,7 @@ class Producer:
 
         Raises as `submit` does; chunks before the failing one stay accepted, and sending all again is safe.
         """
-        order = Order(collection, priority, model, top_k, expires_in, on_full, timeout)
+        order = Order(collection, priority, model, top_k, expires_in, on_full, timeout, resubmit, durable, replicas)
         ids: dict[str, None] = {}
         accepted = known = 0
         try:
@@ -131,12 +144,15 @@ class Producer:
         expires_in: float | None = None,
         on_full: OnFull = "wait",
         timeout: float | None = None,
+        resubmit: bool = False,
+        durable: bool = False,
+        replicas: int = 0,
     ) -> Iterator[Submission]:
         """Submit as the iterator is read, one Submission per chunk: a million images in constant memory.
 
         Raises as `submit_many` does.
         """
-        order = Order(collection, priority, model, top_k, expires_in, on_full, timeout)
+        order = Order(collection, priority, model, top_k, expires_in, on_full, timeout, resubmit, durable, replicas)
         return self._chunks(refs, chunk, order)
 
     def _chunks(self, refs: Iterable[Reference], size: int, order: Order) -> Iterator[Submission]:

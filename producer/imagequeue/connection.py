@@ -10,9 +10,11 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import AskError, ClusterDownError, TryAgainError
 from redis.retry import Retry
 
 from imagequeue.errors import ConfigurationError, RedisUnavailable
+from imagequeue.slot_owner import follow_owner
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -22,15 +24,17 @@ BACKOFF_FIRST_SECONDS = 0.05
 # What Redis being away looks like; anything else is an answer.
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError)
 
-# What passes by itself: a demoted primary refuses writes until its address names the new one.
-PASSES = (*UNAVAILABLE, redis.ReadOnlyError)
+# What passes by itself: a demoted primary refuses writes until its address names the new one, and a cluster refuses
+# them while it elects an owner or moves our slot.
+PASSES = (*UNAVAILABLE, redis.ReadOnlyError, AskError, ClusterDownError, TryAgainError)
 
 
 def connect(url: str, *, resend: bool, socket_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
     """Return a client for `redis://`, `rediss://` or `unix://`; nothing is sent yet.
 
     `resend=True` lets redis-py send a command again after a lost connection: right for calls that are idempotent by
-    themselves (submit, reading). The worker never does: a resent take would take twice.
+    themselves (submit, reading). The worker never does: a resent take would take twice. On a cluster the client
+    follows our slot (`slot_owner.py`).
     Raises ConfigurationError when the URL is none.
     """
     retry = Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), 5) if resend else Retry(NoBackoff(), 0)
@@ -42,11 +46,13 @@ def connect(url: str, *, resend: bool, socket_timeout_seconds: float = SOCKET_TI
     if not url.startswith("unix:"):
         options |= {"socket_connect_timeout": CONNECT_TIMEOUT_SECONDS, "socket_keepalive": True}
     try:
-        return redis.Redis.from_url(url, **options)
+        client = redis.Redis.from_url(url, **options)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"Redis URL {redact(url)!r} is not usable ({error}); write redis://host:6379/0, rediss://… or unix:///path"
         ) from error
+    follow_owner(client.connection_pool)
+    return client
 
 
 def backoff(last_seconds: float = 1.0) -> Iterator[float]:

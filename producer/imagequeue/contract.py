@@ -83,6 +83,11 @@ def blob_key(sha256: str) -> str:
     return f"{KEY_PREFIX}:blob:{sha256}"
 
 
+def turn_key(what: str) -> str:
+    """String that expires: the worker whose turn it is to do what one worker does every so many seconds."""
+    return f"{KEY_PREFIX}:turn:{what}"
+
+
 def job_key(job: str) -> str:
     """Hash: RQ's job."""
     return f"{RQ_KEY_PREFIX}:job:{job}"
@@ -137,6 +142,7 @@ class ErrorCode(StrEnum):
     CORRUPT = "corrupt"  # an image that is truncated or damaged
     FETCH_TIMEOUT = "fetch_timeout"  # the bytes did not come in time
     FETCH_FAILED = "fetch_failed"  # the bytes could not be read
+    TOO_MANY_REDIRECTS = "too_many_redirects"  # a server sent on to another address more often than the worker follows
     UNKNOWN_MODEL = "unknown_model"  # the request names a net that this worker does not hold
     UNSUPPORTED_VERSION = "unsupported_version"  # a request of another contract version
     MALFORMED_REQUEST = "malformed_request"  # a job whose request cannot be read
@@ -148,6 +154,8 @@ class ErrorCode(StrEnum):
 
 # Not worth asking for again: these are what their owner wanted.
 NOT_REQUEUED: Final = frozenset({ErrorCode.EXPIRED, ErrorCode.CANCELLED})
+# What may pass by itself: workers try again, a few times, before it becomes the result.
+TRANSIENT: Final = frozenset({ErrorCode.FETCH_TIMEOUT, ErrorCode.FETCH_FAILED})
 
 
 # --- messages ------------------------------------------------------------------------------------------------------

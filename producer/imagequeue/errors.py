@@ -5,6 +5,8 @@ ImageQueueError
 ├── ContractError           a message does not follow the wire contract
 ├── QueueFull               the queue has no room for the chunk
 ├── BlobMissing             a `blob:` reference whose bytes are not in Redis (any more)
+├── CollectionBusy          a collection that still has pending images cannot be dropped
+├── DurabilityUnavailable   Redis cannot confirm that what it accepted is on its disk
 ├── WaitTimeout             images without a result when the time to wait was over
 ├── RedisUnavailable        Redis did not answer
 └── RedisRefused            Redis answered, and refused
@@ -44,6 +46,18 @@ class QueueFull(ImageQueueError):  # noqa: N818  queue.Full and asyncio.QueueFul
 
 class BlobMissing(ImageQueueError):  # noqa: N818  names the state, like QueueFull
     """Raised when a `blob:` reference names bytes that Redis does not hold (any more)."""
+
+
+class CollectionBusy(ImageQueueError):  # noqa: N818  names the state, like QueueFull
+    """Raised when a collection is to be dropped and has pending images; nothing of it is removed."""
+
+
+class DurabilityUnavailable(ImageQueueError):  # noqa: N818  names the state, like QueueFull
+    """Raised when a durable submission cannot be confirmed.
+
+    Redis gives no evidence of having synced its disk, and nothing was accepted; or the disk or the replicas did not
+    confirm in time, and the message says that the images are accepted, but may be lost with the server.
+    """
 
 
 class RedisUnavailable(ImageQueueError):  # noqa: N818  names the state, like QueueFull

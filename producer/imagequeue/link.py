@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import redis
+from redis.exceptions import ClusterCrossSlotError as CrossSlotError
 
 from imagequeue.connection import PASSES, UNAVAILABLE, backoff, connect, redact, redis_errors
 from imagequeue.errors import ConfigurationError, RedisRefused
@@ -59,5 +60,10 @@ def _refusals(url: str) -> Iterator[None]:
         yield
     except UNAVAILABLE:
         raise
+    except CrossSlotError as error:
+        raise RedisRefused(
+            f"Redis at {redact(url)} is a cluster, and our keys are not in one slot; set RQ_KEY_PREFIX={{rq}} and "
+            "IMAGEQUEUE_KEY_PREFIX={rq}:imagequeue for every producer and worker"
+        ) from error
     except redis.RedisError as error:  # an answer with an error, or of a server that is no Redis
         raise RedisRefused(f"Redis at {redact(url)} refused: {error}") from error

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from imagequeue.client import Producer
 from imagequeue.connection import DEFAULT_REDIS_URL
 from imagequeue.contract import DEFAULT_COLLECTION
-from imagequeue.errors import BlobMissing, ImageQueueError, QueueFull, WaitTimeout
+from imagequeue.errors import BlobMissing, CollectionBusy, ImageQueueError, QueueFull, WaitTimeout
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
         except ImageQueueError as error:
-            about_images = isinstance(error, QueueFull | BlobMissing | WaitTimeout)
+            about_images = isinstance(error, QueueFull | BlobMissing | CollectionBusy | WaitTimeout)
             raise (ImagesFailed if about_images else Refusal)(error) from error
 
 
@@ -52,6 +53,13 @@ def option(name: str, *names: str, **settings: Any) -> Callable[[Command], Comma
     """An option that is an environment variable, too."""
     variable = f"IMAGEQUEUE_{name.upper().replace('-', '_')}"
     return click.option(f"--{name}", *names, envvar=variable, show_envvar=True, **settings)
+
+
+def answering_producer(redis_url: str) -> Producer:
+    """A producer whose Redis is there; raise RedisUnavailable at once, without patience, when it is not."""
+    producer = Producer(redis_url)
+    producer.ping()
+    return producer
 
 
 def version() -> str:

@@ -56,6 +56,9 @@ class Order:
     expires_in: float | None = None
     on_full: OnFull = "wait"
     timeout: float | None = None
+    resubmit: bool = False
+    durable: bool = False
+    replicas: int = 0
 
     def __post_init__(self) -> None:
         """Raise ContractError for what no worker would take, ConfigurationError for what this side cannot."""
@@ -68,6 +71,10 @@ class Order:
             raise ContractError(f"expires_in is {self.expires_in} s; must be above 0, or None for never")
         if self.on_full not in ("wait", "raise"):
             raise ConfigurationError(f"on_full is {self.on_full!r}; choose 'wait' or 'raise'")
+        if self.replicas < 0 or (self.replicas and not self.durable):
+            raise ConfigurationError(
+                f"replicas is {self.replicas} with durable={self.durable}; replicas confirm durable submissions only"
+            )
         check_timeout(self.timeout)
 
     @property

@@ -19,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from imagequeue.contract import Result, Status
-from imagequeue.orders import Submission
+from imagequeue.dead_letters import DeadLetter
+from imagequeue.doctor import Diagnosis
 from imagequeue.status import QueueStatus
 
 
-def json_line(value: Result | Submission | QueueStatus) -> str:
-    """One line of JSON, without its newline."""
+def json_line(value: object) -> str:
+    """One line of JSON, without its newline; of structs, dataclasses and what JSON has."""
     return msgspec.json.encode(value).decode()
 
 
@@ -65,6 +66,29 @@ def status_tables(status: QueueStatus) -> tuple[Table, ...]:
     elif len(status.workers) > 1:
         workers.add_row("together", "", f"{status.images_per_second:.1f}")
     return queues, collections, workers
+
+
+def dead_letters_table(letters: Iterable[DeadLetter]) -> Table:
+    """Id, picture, the error and the attempt that met it."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("id", "picture", "error"):
+        table.add_column(name, overflow="fold")
+    table.add_column("attempt", justify="right")
+    for letter in letters:
+        error = printable(f"{letter.code}: {letter.message}", style="red")
+        table.add_row(printable(letter.id), printable(letter.ref), error, str(letter.attempt))
+    return table
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> Table:
+    """What was looked at, what was found, and what to do about what is wrong."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("check", "", "found", "remedy"):
+        table.add_column(name, overflow="fold")
+    for finding in diagnosis.findings:
+        verdict = Text("ok", style="green") if finding.ok else Text("wrong", style="red")
+        table.add_row(finding.check, verdict, printable(finding.found), "" if finding.ok else printable(finding.remedy))
+    return table
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""Chunks into Redis: one call of `submit.lua` accepts a chunk as one RQ job, whole or not at all."""
+"""Chunks into Redis: one call of a script accepts a chunk as one RQ job, whole or not at all."""
 
 from __future__ import annotations
 
 import math
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import redis
 from imagequeue import contract
 from imagequeue.connection import backoff
 from imagequeue.contract import Image, Request
+from imagequeue.durability import Durability, check_replicas, confirm
 from imagequeue.errors import BlobMissing, ConfigurationError, ContractError, QueueFull
 from imagequeue.link import Link
 from imagequeue.orders import Order
@@ -44,25 +46,39 @@ class Submitter:
             raise ConfigurationError(f"depth_limit is {depth_limit} images; must be 1 or more")
         self._link = link
         self._depth_limit = depth_limit
-        self._script = link.client.register_script(script_text("submit"))
+        self._durability = Durability()
+        names = ("submit", "resubmit", "requeue")
+        self._scripts = {name: link.client.register_script(script_text(name)) for name in names}
 
     def submit(self, images: tuple[Image, ...], order: Order) -> Accepted:
         """Get a chunk accepted, waiting for room when the order says so.
 
-        Raises QueueFull, BlobMissing, ContractError, RedisUnavailable or RedisRefused; nothing of it is
-        accepted then, except that RedisUnavailable may hide an acceptance: submitting the chunk again tells.
+        Raises QueueFull, BlobMissing, ContractError, DurabilityUnavailable, RedisUnavailable or RedisRefused; nothing
+        of it is accepted then, except that the last three may hide an acceptance: submitting the chunk again tells.
         """
         chunk: dict[str, Image] = {}
         for image in images:
             chunk.setdefault(image.id, image)
+        return self._accept("resubmit" if order.resubmit else "submit", chunk, order, list(chunk))
+
+    def requeue(self, images: Mapping[str, Image], entries: Sequence[str], order: Order) -> Accepted:
+        """Get dead letters accepted again; `entries` are those of their results, in the images' order.
+
+        Raises as `submit` does.
+        """
+        return self._accept(
+            "requeue", images, order, [cell for pair in zip(images, entries, strict=True) for cell in pair]
+        )
+
+    def _accept(self, script: str, chunk: Mapping[str, Image], order: Order, rows: list[str]) -> Accepted:
         # Chosen once: however often the call is sent, it is one job.
         job = contract.new_job_id()
-        keys = keys_of(chunk, job, order)
-        arguments = [*arguments_of(chunk, job, order, self._depth_limit), *chunk]
+        keys = keys_of(chunk, job, order, dead=script != "submit")
+        arguments = [*arguments_of(chunk, job, order, self._depth_limit), *rows]
         deadline = math.inf if order.timeout is None else time.monotonic() + order.timeout
         pauses = backoff()
         while True:
-            verdict, detail = self._link.call(lambda _: self._send(keys, arguments))
+            verdict, detail = self._link.call(lambda client: self._send(client, script, keys, arguments, order))
             if verdict == b"accepted":
                 return Accepted(job, {id_: new == ord("1") for id_, new in zip(chunk, detail, strict=True)})
             if verdict == b"blob_missing":
@@ -73,15 +89,31 @@ class Submitter:
                 raise QueueFull(self._why_full(detail, len(chunk), order.queue))
             time.sleep(pause)
 
-    def _send(self, keys: list[str], arguments: list[Any]) -> tuple[bytes, Any]:
+    def _send(
+        self, client: redis.Redis, script: str, keys: list[str], arguments: list[Any], order: Order
+    ) -> tuple[bytes, Any]:
         try:
-            verdict, detail = self._script(keys=keys, args=arguments)
+            if order.durable:
+                return self._send_durably(client, script, keys, arguments, order)
+            verdict, detail = self._scripts[script](keys=keys, args=arguments)
         except redis.ResponseError as error:
             # Memory is a limit like the depth: workers that drain the queue make room. (Redis 6.2 wraps the
             # error.)
             if isinstance(error, redis.OutOfMemoryError) or "OOM" in str(error):
                 return b"full", OUT_OF_MEMORY
             raise
+        return verdict, detail
+
+    def _send_durably(
+        self, client: redis.Redis, script: str, keys: list[str], arguments: list[Any], order: Order
+    ) -> tuple[bytes, Any]:
+        """All on one connection: Redis syncs what the connection that asks has written."""
+        with client.client() as single:
+            evidence = self._durability.evidence(single)
+            check_replicas(single, order.replicas)
+            verdict, detail = self._scripts[script](keys=keys, args=arguments, client=single)
+            if verdict == b"accepted":
+                confirm(single, evidence, order.collection, order.replicas, self._link.patience)
         return verdict, detail
 
     def _why_full(self, waiting: int, new: int, queue: str) -> str:
@@ -93,8 +125,8 @@ class Submitter:
         )
 
 
-def keys_of(chunk: dict[str, Image], job: str, order: Order) -> list[str]:
-    """KEYS, as the head of submit.lua names them."""
+def keys_of(chunk: Mapping[str, Image], job: str, order: Order, *, dead: bool = False) -> list[str]:
+    """KEYS, as the heads of submit.lua and, with `dead`, of resubmit.lua and requeue.lua name them."""
     return [
         contract.pending_key(order.collection),
         contract.totals_key(order.collection),
@@ -104,12 +136,13 @@ def keys_of(chunk: dict[str, Image], job: str, order: Order) -> list[str]:
         contract.queue_key(order.queue),
         contract.job_key(job),
         f"{contract.RQ_KEY_PREFIX}:results:{job}",
+        *([contract.dead_key(order.collection)] if dead else []),
         *dict.fromkeys(_blob_key(image) for image in chunk.values() if image.ref.startswith("blob:")),
     ]
 
 
-def arguments_of(chunk: dict[str, Image], job: str, order: Order, depth_limit: int) -> list[Any]:
-    """ARGV without the ids, as the head of submit.lua names it."""
+def arguments_of(chunk: Mapping[str, Image], job: str, order: Order, depth_limit: int) -> list[Any]:
+    """ARGV without the ids, as the head of accept.lua names it."""
     request = Request(
         images=tuple(chunk.values()),
         collection=order.collection,

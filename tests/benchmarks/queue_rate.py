@@ -13,6 +13,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.jobs import FinishedJob, TakenJob
 from imagequeue_worker.logs import configure_logging
 from imagequeue_worker.metrics import Metrics
+from imagequeue_worker.pipeline import Batch, Classified
 from imagequeue_worker.settings import Settings
 
 
@@ -46,13 +48,17 @@ class NothingPipeline:
     def prepare(self, jobs: list[TakenJob]) -> NothingBatch:
         return NothingBatch(jobs)
 
-    def classify(self, batch: NothingBatch) -> list[FinishedJob]:
-        return [self._answer(job) for job in batch.jobs]
+    def classify_ready(self, batch: NothingBatch, patience_seconds: float | None) -> Classified:
+        answers = [self._answer(job) for job in batch.jobs]
+        return Classified(answers, [], Batch(), sum(len(answer.outcomes) for answer in answers))
 
     def _answer(self, job: TakenJob) -> FinishedJob:
         request = job.request()
         images = request.images
         return FinishedJob(job, [Outcome(id=image.id, ref=image.ref, status=Status.OK) for image in images], request)
+
+    def tell_of_late_ones(self, tell: Callable[[], None]) -> None:
+        pass
 
     def close(self) -> None:
         pass

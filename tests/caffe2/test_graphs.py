@@ -157,6 +157,7 @@ def test_images_of_a_batch_stay_apart_or_are_run_together(tmp_path: Path):
     "args",
     [
         {"pad": 4096},
+        {"pad": 4096, "stride": 4096},
         {"kernel": 4097},
         {"stride": 2**62},
         {"dilation": 2**31},

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from imagequeue import contract
 from imagequeue.cli import cli
-from imagequeue.contract import ClassScore, ErrorCode, Failure, Image, Outcome, Status
+from imagequeue.contract import ClassScore, ErrorCode, Failure, Image, Outcome, Request, Status
 from imagequeue.orders import Order
 from imagequeue.scripts import script_text
 from imagequeue.submitting import arguments_of, keys_of
@@ -18,10 +18,13 @@ Settle = Callable[..., None]
 
 
 def settler(client: redis.Redis) -> Settle:
-    """Return `settle(id, status=OK, collection="default")`: it publishes a pending image as workers do."""
+    """Return `settle(id, status=OK, collection="default", dead=False)`: it publishes a pending image as workers do.
+
+    With `dead` its request is kept as a dead letter.
+    """
     script = client.register_script(script_text("settle", "imagequeue_worker.scripts"))
 
-    def settle(id_: str, status: Status = Status.OK, collection: str = "default") -> None:
+    def settle(id_: str, status: Status = Status.OK, collection: str = "default", dead: bool = False) -> None:
         queue, job = client.hget(contract.pending_key(collection), id_).decode().split("|")
         ok = status is Status.OK
         outcome = Outcome(
@@ -32,7 +35,8 @@ def settler(client: redis.Redis) -> Settle:
             error=None if ok else Failure(ErrorCode.NOT_FOUND, "nothing is there"),
         )
         gate = [contract.KEY_PREFIX, contract.RQ_KEY_PREFIX, 3600, "0"]
-        image = [id_, status, contract.encode_outcome(outcome), ""]
+        request = Request(images=(Image(id_, outcome.ref),), collection=collection)
+        image = [id_, status, contract.encode_outcome(outcome), contract.encode_request(request) if dead else ""]
         published = script(keys=[contract.pending_key(collection)], args=[*gate, queue, job, collection, *image])
         assert published == b"1"
 

@@ -20,6 +20,7 @@ def everything(client: redis.Redis) -> dict[bytes, object]:
     readers = {
         b"hash": client.hgetall,
         b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"list": lambda key: client.lrange(key, 0, -1),
         b"stream": client.xrange,
         b"string": client.get,

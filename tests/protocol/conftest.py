@@ -25,6 +25,14 @@ def producer(redis_url: str, connection: redis.Redis) -> Iterator[Producer]:
 
 
 @pytest.fixture
+def operator(redis_url: str, connection: redis.Redis) -> Iterator[Producer]:
+    """A producer that lets images run more than once."""
+    with Producer(redis_url) as ours:
+        yield ours
+        check_invariants(connection, resubmitted=True)
+
+
+@pytest.fixture
 def worker(connection: redis.Redis) -> Protocol:
     return Protocol(connection, "w1", QUEUES, lease_seconds=LEASE_SECONDS, result_ttl=RESULT_TTL)
 

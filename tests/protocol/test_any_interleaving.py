@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
 
 from imagequeue import Image, Producer, contract
 from imagequeue.contract import QUEUES, ErrorCode, Priority
-from imagequeue.errors import ContractError
+from imagequeue.errors import CollectionBusy, ContractError
 from imagequeue_worker.jobs import FinishedJob, TakenJob
 from imagequeue_worker.protocol import Finished, Protocol
 from queue_state import (
@@ -82,6 +83,59 @@ class QueueMachine(RuleBasedStateMachine):
         self.producer.submit_many(images, collection=collection, priority=priority, chunk=chunk)
         self.accepted[collection].update(ids)
 
+    @rule(ids=ids, collection=st.sampled_from(COLLECTIONS), chunk=st.integers(1, 4))
+    def resubmit(self, ids: list[str], collection: str, chunk: int) -> None:
+        images = [Image(id_, f"/{id_}.jpg") for id_ in ids]
+        self.producer.submit_many(images, collection=collection, chunk=chunk, resubmit=True)
+        self.accepted[collection].update(ids)
+        self._runs_afresh(collection, ids)
+
+    # --- operators ------------------------------------------------------------------------------------------
+
+    @rule(ids=ids, collection=st.sampled_from(COLLECTIONS))
+    def cancel(self, ids: list[str], collection: str) -> None:
+        waited = pending(self.connection, collection) & set(ids)
+        assert self.producer.cancel(ids, collection=collection) == len(waited)
+        assert not pending(self.connection, collection) & set(ids)
+
+    @rule(collection=st.sampled_from(COLLECTIONS), queue=st.sampled_from(QUEUES), pick=few)
+    def cancel_a_job(self, collection: str, queue: str, pick: int) -> None:
+        for job in self._queued(queue, pick):
+            self.producer.cancel_job(job)
+            owners = self.connection.hvals(contract.pending_key(collection))
+            assert f"{queue}|{job}".encode() not in owners
+
+    @rule(collection=st.sampled_from(COLLECTIONS))
+    def cancel_a_collection(self, collection: str) -> None:
+        self.producer.cancel_collection(collection)
+        assert pending(self.connection, collection) == set()
+
+    @rule(
+        ids=st.none() | ids,
+        collection=st.sampled_from(COLLECTIONS),
+        code=st.sampled_from([None, ErrorCode.CORRUPT, ErrorCode.WORKER_LOST]),
+        priority=st.sampled_from(list(Priority)),
+    )
+    def requeue(self, ids: list[str] | None, collection: str, code: ErrorCode | None, priority: Priority) -> None:
+        letters = {letter.id for letter in self.producer.dead_letters(ids, collection=collection, code=code)}
+        done = self.producer.requeue(ids, collection=collection, code=code, priority=priority)
+        assert done.accepted + done.left == len(letters)
+        self._runs_afresh(collection, letters)
+
+    @rule(ids=st.none() | ids, collection=st.sampled_from(COLLECTIONS))
+    def discard(self, ids: list[str] | None, collection: str) -> None:
+        self.producer.discard(ids, collection=collection)
+        assert list(self.producer.dead_letters(ids, collection=collection)) == []
+
+    @rule(collection=st.sampled_from(COLLECTIONS))
+    def drop(self, collection: str) -> None:
+        try:
+            self.producer.drop(collection)
+        except CollectionBusy:
+            assert pending(self.connection, collection)
+        else:
+            self.accepted[collection], self.seen[collection] = set(), {}
+
     # --- workers --------------------------------------------------------------------------------------------
 
     @rule(name=workers, images=st.integers(1, 6))
@@ -136,12 +190,12 @@ class QueueMachine(RuleBasedStateMachine):
                 cells = rows(job)[: 4 * part]
                 self.protocols[name].settle(job.lease.queue, job.lease.job, job.collection, cells)
 
-    # --- operators, time, and damage ------------------------------------------------------------------------
+    # --- pauses, time, and damage ------------------------------------------------------------------------
 
     @rule(queue=st.sampled_from(QUEUES))
     def pause_or_resume(self, queue: str) -> None:
-        if not self.connection.sadd(contract.PAUSED_KEY, queue):
-            self.connection.srem(contract.PAUSED_KEY, queue)
+        if not self.producer.pause(queue):
+            assert self.producer.resume(queue)
 
     @rule(queue=st.sampled_from(QUEUES), pick=few)
     def the_time_of_a_job_is_up(self, queue: str, pick: int) -> None:
@@ -173,7 +227,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_law_holds(self) -> None:
-        check_invariants(self.connection)
+        check_invariants(self.connection, resubmitted=True)
         for collection, accepted in self.accepted.items():
             now, before = results(self.connection, collection), self.seen[collection]
             assert {id_: now.get(id_) for id_ in before} == before, "a result has changed"
@@ -192,13 +246,18 @@ class QueueMachine(RuleBasedStateMachine):
             pass
         while jobs := protocol.take(64).jobs:
             protocol.finish([self._answer(job, None) for job in jobs])
-        check_invariants(self.connection)
+        check_invariants(self.connection, resubmitted=True)
         for collection, accepted in self.accepted.items():
             assert results(self.connection, collection).keys() == accepted
         assert [key for key in self.connection.scan_iter(f"{RQ}:*") if b":wip:" in key or b"exec" in key] == []
         self.producer.close()
 
     # --- helpers --------------------------------------------------------------------------------------------
+
+    def _runs_afresh(self, collection: str, ids: Iterable[str]) -> None:
+        """The results of these images may go, and others may come."""
+        for id_ in ids:
+            self.seen[collection].pop(id_, None)
 
     def _let_go(self, name: str, count: int) -> list[TakenJob]:
         """Some jobs that a worker believes to hold; it believes so no longer."""
@@ -220,12 +279,12 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)  # a failing case is made small first
-def test_whatever_happens_every_image_gets_one_result(connection: redis.Redis, redis_url: str) -> None:
+def test_whatever_happens_every_run_of_an_image_gets_one_result(connection: redis.Redis, redis_url: str) -> None:
     bound = type("BoundMachine", (QueueMachine,), {"url": redis_url, "connection": connection})
     run_state_machine_as_test(
         bound,
         settings=settings(
-            max_examples=50,
+            max_examples=120,
             stateful_step_count=30,
             deadline=None,
             database=None,

@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from imagequeue import Producer, contract
-from imagequeue_worker.protocol import Protocol, QueueBacklog, read_backlog
+from imagequeue_worker.backlog import QueueBacklog, read_backlog
+from imagequeue_worker.protocol import Protocol
 from queue_state import QUEUE, RQ, answer, everything, field, job_of, submit
 
 

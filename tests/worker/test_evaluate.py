@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from imagequeue.contract import ClassScore
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.evaluation import is_right
-from imagequeue_worker.evaluation.datum import Datum, read_datum, write_datum
 from imagequeue_worker.images import DEFAULT_LIMITS, decode
 from imagequeue_worker.labels import imagenet
+from imagequeue_worker.references.datum import Datum, read_datum, write_datum
 from worker_process import run_cli
 
 MakeLmdb = Callable[..., Path]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from imagequeue.contract import Image, Outcome, Request, Status, encode_job
 from imagequeue_worker.images import DEFAULT_LIMITS, Limits, Preprocessing, preprocess
 from imagequeue_worker.jobs import Lease, TakenJob
+from imagequeue_worker.loading import Decode, Threads
 from imagequeue_worker.nets import IMAGES_PER_RUN, Nets, load_nets
-from imagequeue_worker.pipeline import Decode, Pipeline
+from imagequeue_worker.pipeline import Pipeline
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import NetChoice
 
@@ -30,7 +31,14 @@ def nets(net_folder: Path) -> Nets:
 def make_pipeline(nets: Nets, pictures: list[Path]) -> MakePipeline:
     def make(decode: Decode = preprocess, threads: int = 2) -> Pipeline:
         references = References(ImageSources(image_roots=(pictures[0].parent,)))
-        return Pipeline(nets, references, DEFAULT_LIMITS, threads=threads, worker="w", decode=decode)
+        return Pipeline(
+            nets,
+            references,
+            DEFAULT_LIMITS,
+            threads=Threads(decoding=threads, fetching=threads),
+            worker="w",
+            decode=decode,
+        )
 
     return make
 
@@ -125,7 +133,8 @@ def test_a_job_that_cannot_be_read_fails_each_of_its_images(make_pipeline: MakeP
         taken.lease, attempt=1, losses=0, collection="default", submitted_at=0.0, taken_at=0.0, forbidden=False,
         data=b"[", ids=("i0", "i1"),
     )  # fmt: skip
-    bad, good = make_pipeline().classify(make_pipeline().prepare([broken, job(request(pictures[0]), name="iq-2")]))
+    pipeline = make_pipeline()
+    bad, good = pipeline.classify(pipeline.prepare([broken, job(request(pictures[0]), name="iq-2")]))
     assert [outcome.error.code for outcome in bad.outcomes if outcome.error] == ["malformed_request"] * 2
     assert bad.failure is not None
     assert [outcome.status for outcome in good.outcomes] == [Status.OK]

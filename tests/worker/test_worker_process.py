@@ -77,7 +77,7 @@ def test_bad_references_get_their_codes_and_harm_no_neighbour(
         "defect": ("fault:defect", "internal"),
         "directory": (str(tmp_path), None),
     }
-    start_worker()
+    start_worker("--retry-seconds", "0.1")
     images = [Image(name, ref) for name, (ref, _) in bad.items()] + [Image("good", str(pictures[0]))]
     results = producer.wait(producer.submit_many(images).ids, timeout=60)
     codes = {name: result.error.code for name, result in results.items() if result.error}
@@ -253,7 +253,7 @@ def test_an_image_that_kills_workers_ends_as_worker_lost_alone(
 def test_a_wedged_process_ends_itself_and_its_job_goes_to_the_next(
     start_worker: StartWorker, producer: Producer
 ) -> None:
-    start_worker("--stall-timeout", "1", "--losses-max", "2")
+    start_worker("--stall-timeout", "1", "--isolation-seconds", "1")
     producer.submit("fault:hang", id="wedged")
     error = producer.wait(["wedged"], timeout=60)["wedged"].error
     assert error is not None

@@ -1,22 +1,27 @@
 """The worker's loop: take, prepare, classify, finish; and what it does when it is told to stop.
 
 Three batches overlap at most: one is fetched and decoded (threads of the pipeline), one is classified (here), one is
-published (the finisher's thread).
+published (the finisher's thread). A picture that does not come is left behind: its neighbours are published without
+it, and it joins a later batch.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import redis
 import structlog
 
-from imagequeue.connection import PASSES
+from imagequeue.errors import ContractError
 from imagequeue_worker.finisher import Finisher
 from imagequeue_worker.heartbeat import Heartbeat
-from imagequeue_worker.jobs import TakenJob
+from imagequeue_worker.isolation import Isolation
+from imagequeue_worker.jobs import FinishedJob, Lease, TakenJob
+from imagequeue_worker.memory import resident_bytes
 from imagequeue_worker.metrics import Metrics
+from imagequeue_worker.outage import passes
 from imagequeue_worker.patience import Patience
 from imagequeue_worker.pipeline import Batch, Pipeline
 from imagequeue_worker.progress import Progress
@@ -28,6 +33,8 @@ log = structlog.get_logger("imagequeue_worker.batch_loop")
 
 IDLE_SECONDS = 30.0  # a watcher wakes us; this is for the ones that could not
 CLOSED_SECONDS = 1.0  # a queue is paused, or the worker suspended: nothing tells us when that ends
+LATE_SECONDS = 0.1  # without a further picture, after which a batch is published without those that are missing
+LATE_BATCHES = 4  # whose pictures may be missing at once; then nothing is taken until some have come
 
 
 class BatchLoop:
@@ -36,7 +43,9 @@ class BatchLoop:
     def __init__(
         self,
         protocol: Protocol,
+        patience: Patience,
         pipeline: Pipeline,
+        isolation: Isolation,
         finisher: Finisher,
         heartbeat: Heartbeat,
         work_signal: WorkSignal,
@@ -46,8 +55,9 @@ class BatchLoop:
         settings: Settings,
     ) -> None:
         self._protocol = protocol
-        self._patience = Patience(protocol, progress, metrics)
+        self._patience = patience
         self._pipeline = pipeline
+        self._isolation = isolation
         self._finisher = finisher
         self._heartbeat = heartbeat
         self._work_signal = work_signal
@@ -56,8 +66,11 @@ class BatchLoop:
         self._metrics = metrics
         self._settings = settings
         self._stopping = False
+        self._refused = ""
         self._completed_at = 0.0
         self._jobs_finished = 0
+        self._late = Batch()
+        pipeline.tell_of_late_ones(waker.wake)
 
     def stop(self) -> None:
         """Take no more; called from signal handlers, so it only sets a flag and wakes the sleeper."""
@@ -69,20 +82,26 @@ class BatchLoop:
         idle_since = time.monotonic()
         current: Batch | None = None
         while not self._stopping:
-            taken = self._take()
-            if current or taken.jobs:
+            taken = self._take() if self._late.waiting_images < self._late_images_max else Taken([], [], None)
+            if current or taken.jobs or self._late.has_ready() or self._is_stuck():
                 current = self._advance(current, taken.jobs)
                 idle_since = time.monotonic()
-                if max_jobs is not None and self._jobs_finished >= max_jobs:
+                if (max_jobs is not None and self._jobs_finished >= max_jobs) or self._is_too_large():
                     break
                 continue
             self._finisher.wait()
+            if self._late.jobs:
+                self._sleep(taken, CLOSED_SECONDS)
+                continue
             idle_seconds = time.monotonic() - idle_since
             if burst or (max_idle_seconds is not None and idle_seconds >= max_idle_seconds):
                 break
             self._sleep(taken, None if max_idle_seconds is None else max_idle_seconds - idle_seconds)
+        if self._late.jobs:  # in flight: their fetches end by themselves, and the grace period ends what does not
+            self._complete(None, wait_for_all=True)
         if current:
-            self._put_back(current)
+            current.cancel()
+            self._put_back([job.taken for job in current.jobs])
         self._finisher.wait()
         return self._jobs_finished
 
@@ -93,12 +112,58 @@ class BatchLoop:
             upcoming = self._pipeline.prepare(taken) if taken else None
             self._complete(current)
             return upcoming
-        # A job that has cost a worker its life runs alone, and last: nothing is held that could be lost with it.
+        # What has cost a worker its life runs last, and nothing is held that could be lost with it.
         self._complete(current)
-        for jobs in ([job for job in taken if not job.suspect], *([job] for job in suspects)):
-            self._finisher.wait()
-            self._complete(self._pipeline.prepare(jobs) if jobs else None)
+        if others := [job for job in taken if not job.suspect]:
+            self._complete(self._pipeline.prepare(others))
+        for job in suspects:
+            self._isolate(job)
         return None
+
+    @property
+    def _late_images_max(self) -> int:
+        return LATE_BATCHES * self._settings.batch_images
+
+    def _is_stuck(self) -> bool:
+        """Whether a picture is later than any fetch and decoder should be: then it is waited for, and nothing else.
+
+        The watchdog decides how long.
+        """
+        return self._late.oldest_seconds > self._settings.stall_timeout
+
+    def _is_too_large(self) -> bool:
+        """Whether this process has grown so that it is to be replaced; never before it has done something."""
+        if (
+            not (self._settings.max_memory and self._jobs_finished)
+            or (resident := resident_bytes()) <= self._settings.max_memory
+        ):
+            return False
+        log.info("replacing this process: above --max-memory", resident_bytes=resident)
+        return True
+
+    # --- isolate -------------------------------------------------------------------------------------------------
+
+    def _isolate(self, taken: TakenJob) -> None:
+        """Run a job image by image, each in a process of its own, and publish each as it comes."""
+        self._finisher.wait()
+        try:
+            request = taken.request()
+        except ContractError:  # a job that fails as it is; its images are not touched
+            self._complete(self._pipeline.prepare([taken]))
+            return
+        log.warning("a worker was lost with this job; its images run alone", job=taken.lease.job, losses=taken.losses)
+        whole = FinishedJob(taken, request=request)
+        for id_ in taken.ids:
+            if self._stopping:
+                self._put_back([taken])
+                return
+            alone = self._isolation.classify(replace(taken, ids=(id_,)), self._progress.advance)
+            if not self._finisher.publish_one(alone):
+                break  # not ours any more; finish finds out whose
+            whole.outcomes += alone.outcomes
+            self._progress.advance()
+        self._finisher.begin([whole])
+        self._jobs_finished += 1
 
     # --- take ----------------------------------------------------------------------------------------------------
 
@@ -126,13 +191,18 @@ class BatchLoop:
         try:
             try:
                 taken = self._protocol.take(images)
-            except PASSES:
+            except redis.RedisError as error:
+                if not passes(error):
+                    raise
                 self._finisher.wait()  # what it holds is not unheard of
                 taken = self._patience.call(self._take_again, images)
         except redis.ResponseError as error:
-            # Out of memory, a key of another type: nothing was taken.
-            log.error("take was refused; trying again", error=str(error))
+            # A key of another type, no permission: nothing was taken.
+            if self._refused != str(error):
+                log.error("take was refused; trying again", error=str(error))
+            self._refused = str(error)
             return Taken([], [], None)
+        self._refused = ""
         self._progress.advance()
         self._heartbeat.hold(job.lease for job in taken.jobs)
         self._metrics.images_in_flight.inc(sum(len(job.ids) for job in taken.jobs))
@@ -140,7 +210,7 @@ class BatchLoop:
 
     def _take_again(self, images: int) -> Taken:
         """Take after a lost answer: give back first what Redis says we hold and we never heard of."""
-        known = {lease.execution for lease in self._heartbeat.held()}
+        known = {lease.execution for lease in self._heartbeat.known()}
         unheard_of = [lease for lease in self._protocol.held_in_redis() if lease.execution not in known]
         if unheard_of:
             self._protocol.put_back(unheard_of)
@@ -156,30 +226,34 @@ class BatchLoop:
 
     # --- complete ------------------------------------------------------------------------------------------------
 
-    def _complete(self, batch: Batch | None) -> None:
-        """Classify a batch and have it published."""
-        if batch is None:
+    def _complete(self, batch: Batch | None, *, wait_for_all: bool = False) -> None:
+        """Classify a batch, and what has come of those before it, and have it published."""
+        batch = Batch([*self._late.jobs, *(batch.jobs if batch else ())])
+        if not batch.jobs:
             return
         began = time.monotonic()
-        finished = self._pipeline.classify(batch)
+        done = self._pipeline.classify_ready(batch, None if wait_for_all or self._is_stuck() else LATE_SECONDS)
+        self._late = done.late
         self._progress.advance()
-        self._finisher.begin(finished)
+        for part in done.parts:
+            self._finisher.publish_one(part)  # a lease that is lost is met again at the job's end
+        if done.finished:
+            self._finisher.begin(done.finished)
         now = time.monotonic()
-        if batch.images:
+        if done.images:
             # Under load the batches touch; after a pause the time without work does not count.
-            self._progress.measure(batch.images, now - max(self._completed_at, began))
+            self._progress.measure(done.images, now - max(self._completed_at, began))
             self._metrics.batches.inc()
-            self._metrics.batch_images.observe(batch.images)
+            self._metrics.batch_images.observe(done.images)
         self._completed_at = now
-        self._jobs_finished += len(finished)
+        self._jobs_finished += len(done.finished)
         self._progress.advance()
-        log.debug("batch classified", jobs=len(batch.jobs), images=batch.images, ms=round((now - began) * 1000, 1))
+        log.debug("batch classified", jobs=len(batch.jobs), images=done.images, ms=round((now - began) * 1000, 1))
 
-    def _put_back(self, batch: Batch) -> None:
+    def _put_back(self, jobs: Sequence[TakenJob]) -> None:
         """Return what was not begun to the front of its queue."""
-        batch.cancel()
-        leases = [job.taken.lease for job in batch.jobs]
+        leases: list[Lease] = [job.lease for job in jobs]
         self._heartbeat.drop(leases)
-        self._metrics.images_in_flight.dec(batch.images)
+        self._metrics.images_in_flight.dec(sum(len(job.ids) for job in jobs))
         count = self._patience.call(self._protocol.put_back, leases)
         log.info("put back what was not begun", jobs=count)

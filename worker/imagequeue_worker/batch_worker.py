@@ -13,11 +13,11 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import redis
 import structlog
 from prometheus_client import REGISTRY
 from rq import Queue
@@ -26,27 +26,25 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, DequeueStrategy, WorkerStatus
 
-from imagequeue_worker.batch_loop import BatchLoop
 from imagequeue_worker.connections import own_connection
-from imagequeue_worker.finisher import Finisher
-from imagequeue_worker.heartbeat import Heartbeat
 from imagequeue_worker.jobs import Lease
+from imagequeue_worker.listener import Listener
+from imagequeue_worker.loading import Threads
+from imagequeue_worker.machine import Machine, MakePipeline, Plan
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.nets import Nets, load_found_nets
-from imagequeue_worker.patience import Patience
 from imagequeue_worker.pipeline import Pipeline
 from imagequeue_worker.progress import Progress
-from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import Settings
-from imagequeue_worker.waiting import Waker, WorkSignal
 
 log = structlog.get_logger("imagequeue_worker.batch_worker")
 
 WORKER_TTL_SECONDS = 60  # a killed worker leaves RQ's lists after two minutes, not eight
 SECOND_SIGNAL_SECONDS = 1.0  # a pool and a terminal both send one: not yet a second wish
+SUBSCRIBE_SECONDS = 5.0  # to wait for, before RQ is told of this worker
 
-MakePipeline = Callable[[Nets, Settings, str, Progress], Pipeline]
+__all__ = ["BatchWorker", "Machine", "make_pipeline", "worker_name"]
 
 
 def worker_name(pid: int | None = None, token: str | None = None) -> str:
@@ -54,24 +52,34 @@ def worker_name(pid: int | None = None, token: str | None = None) -> str:
     return f"{socket.gethostname()}.{pid or os.getpid()}.{token or secrets.token_hex(4)}"
 
 
-def make_pipeline(nets: Nets, settings: Settings, worker: str, progress: Progress) -> Pipeline:
-    """The pipeline that settings describe."""
-    references = References(ImageSources(image_roots=settings.image_roots, image_bytes_max=settings.max_image_bytes))
-    return Pipeline(
-        nets, references, settings.limits, threads=settings.decode_threads, worker=worker, on_advance=progress.advance
+def make_pipeline(
+    nets: Nets,
+    settings: Settings,
+    worker: str,
+    progress: Progress,
+    connection: redis.Redis,
+    *,
+    raise_memory_errors: bool = True,
+) -> Pipeline:
+    """The pipeline that settings describe; `connection` leads to the Redis that holds uploaded bytes."""
+    sources = ImageSources(
+        image_roots=settings.image_roots,
+        image_bytes_max=settings.max_image_bytes,
+        bytes_in_flight_max=settings.max_bytes_in_flight,
+        # A fetch has ended by itself before the process counts as stalled.
+        fetch_seconds=min(settings.fetch_timeout, settings.stall_timeout / 2),
+        redirects_max=settings.max_redirects,
+        per_host_max=settings.fetch_per_host,
+        allowed_networks=settings.allow_networks,
+        redis=lambda: own_connection(connection),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The parts of a running worker."""
-
-    loop: BatchLoop
-    pipeline: Pipeline
-    finisher: Finisher
-    heartbeat: Heartbeat
-    work_signal: WorkSignal
-    grace_seconds: float
+    threads = Threads(
+        decoding=settings.decode_threads, fetching=settings.fetch_concurrency, per_host=settings.fetch_per_host
+    )
+    return Pipeline(
+        nets, References(sources), settings.limits, threads=threads, worker=worker, on_advance=progress.advance,
+        raise_memory_errors=raise_memory_errors,
+    )  # fmt: skip
 
 
 class BatchWorker(BaseWorker):
@@ -87,6 +95,7 @@ class BatchWorker(BaseWorker):
         options["worker_ttl"] = WORKER_TTL_SECONDS
         super().__init__(queues, name or worker_name(), **options)
         self._machine: Machine | None = None
+        self._listener: Listener | None = None
         self._first_signal_at: float | None = None
 
     @property
@@ -117,45 +126,52 @@ class BatchWorker(BaseWorker):
         self._install_signal_handlers()
         try:
             self._begin(machine)
-            return bool(machine.loop.run(burst=burst, max_jobs=max_jobs, max_idle_seconds=max_idle_time))
+            with machine.waker.on_signals():
+                return bool(machine.loop.run(burst=burst, max_jobs=max_jobs, max_idle_seconds=max_idle_time))
         finally:
             self._end(machine)
 
     def _assemble(self, settings: Settings, nets: Nets, metrics: Metrics) -> Machine:
-        def protocol() -> Protocol:
-            """One for each thread."""
-            return Protocol(
-                own_connection(self.connection), self.name, settings.queues,
-                lease_seconds=settings.lease_seconds, result_ttl=settings.result_ttl,
-            )  # fmt: skip
-
         for net in nets:
             metrics.model_info.labels(name=net.model.name, sha256=net.model.sha256, engine=net.engine).set(1)
-        progress, waker, publishing = Progress(), Waker(), protocol()
-        pipeline = self.make_pipeline(nets, settings, self.name, progress)
-        heartbeat = Heartbeat(protocol(), settings, progress, metrics, self._register, WORKER_TTL_SECONDS)
-        patience = Patience(publishing, progress, metrics)
-        finisher = Finisher(publishing, patience, heartbeat, metrics, self._queue_dependents)
-        work_signal = WorkSignal(waker, {queue: own_connection(self.connection) for queue in settings.queues})
-        loop = BatchLoop(protocol(), pipeline, finisher, heartbeat, work_signal, waker, progress, metrics, settings)
-        return Machine(loop, pipeline, finisher, heartbeat, work_signal, settings.grace)
+        plan = Plan(
+            name=self.name, connection=self.connection, settings=settings, nets=nets, metrics=metrics,
+            make_pipeline=self.make_pipeline, register=self._register, queue_dependents=self._queue_dependents,
+            worker_ttl=WORKER_TTL_SECONDS,
+        )  # fmt: skip
+        return plan.build()
 
     def _register(self) -> None:
         """Make RQ and its tools know this worker; again after its hash was lost."""
         self.register_birth()
         self.set_state(WorkerStatus.IDLE)
 
+    def subscribe(self) -> None:
+        """Hear commands; in place of RQ's listener, which ends with the first error that it does not know."""
+        machine = self._machine
+        if machine is None or self._listener is not None:
+            return
+        self._listener = Listener(
+            own_connection(self.connection), self.pubsub_channel_name, self.handle_payload, machine.outage
+        )
+        self._listener.start()
+
+    def unsubscribe(self) -> None:
+        """Hear no more."""
+        if self._listener is not None:
+            self._listener.stop()
+
     def _begin(self, machine: Machine) -> None:
         self.subscribe()  # first: who finds the worker may command it
-        self._register()
+        if self._listener is not None:
+            self._listener.wait_until_subscribed(SUBSCRIBE_SECONDS)
+        machine.patience.call(self._register)
         machine.heartbeat.start()
         machine.work_signal.start()
         log.info("ready", worker=self.name, queues=self.queue_names())
 
     def _end(self, machine: Machine) -> None:
-        machine.pipeline.close()
-        machine.finisher.close()
-        machine.heartbeat.stop()
+        machine.close()
         try:
             self.teardown()
         except Exception as error:
@@ -200,12 +216,17 @@ class BatchWorker(BaseWorker):
     def handle_payload(self, message: dict[str, Any]) -> None:
         """Commands that RQ's tools publish; whatever arrives, the thread that hears them lives on."""
         try:
-            command = parse_payload(message).get("command")
+            payload = parse_payload(message)
+            command = payload.get("command")
         except Exception:
             log.warning("a command is not JSON; ignored")
             return
         if command == "shutdown":
             os.kill(os.getpid(), signal.SIGTERM)
+        elif command == "stop-job" and self._machine:
+            self._machine.stopping.stop(job=str(payload.get("job_id", "")))
+        elif command == "stop-execution" and self._machine:
+            self._machine.stopping.stop(execution=str(payload.get("execution_id", "")))
         else:
             log.warning("a command has no meaning for a batch; ignored", command=str(command)[:40])
 

@@ -195,6 +195,29 @@ def demo(images: Path | None, timeout: float, **options: Any) -> None:  # noqa: 
     sys.exit(0 if run_demo(found, images, settings, timeout) else EXIT_SOME_FAILED)
 
 
+@main.command("rq-info", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@settings_options("redis_url")
+def rq_info(arguments: tuple[str, ...], redis_url: str) -> None:
+    """Run `rq info`, with RQ's own arguments, so that nothing in Redis is unpickled, imported or cleaned up."""
+    from imagequeue_worker.commands.rq_tools import rq_info as run_info
+
+    run_info(redis_url, arguments)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@settings_options("redis_url")
+def dashboard(arguments: tuple[str, ...], redis_url: str) -> None:
+    """Run rq-dashboard, with its own arguments, on 127.0.0.1:9181; nothing in Redis is unpickled or imported.
+
+    Needs `pip install 'imagequeue[dashboard]'`.
+    """
+    from imagequeue_worker.commands.rq_tools import dashboard as run_dashboard
+
+    run_dashboard(redis_url, arguments)
+
+
 @main.command("find-net")
 @settings_options("nets")
 def find_net(**options: Any) -> None:  # noqa: ANN401

@@ -1,10 +1,12 @@
 """What the worker's side raises, apart from `caffe2.errors`.
 
 WorkerError
-├── SettingsError       a setting has a value that cannot be used
-├── NetUnavailable      no net could be found or fetched
-├── ServerUnavailable   the embedded server cannot run here
-└── ImageError          one image cannot be classified: carries the code of its result
+├── SettingsError         a setting has a value that cannot be used
+├── NetUnavailable        no net could be found or fetched
+├── ServerUnavailable     the embedded server cannot run here
+├── ToolUnavailable       a tool of RQ's is not installed
+├── IsolationUnavailable  the process that isolates suspect images is gone
+└── ImageError            one image cannot be classified: carries the code of its result
 """
 
 from __future__ import annotations
@@ -26,6 +28,14 @@ class NetUnavailable(WorkerError):  # noqa: N818  names the state
 
 class ServerUnavailable(WorkerError):  # noqa: N818  names the state
     """Raised when the embedded server is not installed or does not start."""
+
+
+class ToolUnavailable(WorkerError):  # noqa: N818  names the state
+    """Raised when a tool of RQ's that a command is to run is not installed; the message names its package."""
+
+
+class IsolationUnavailable(WorkerError):  # noqa: N818  names the state
+    """Raised when the process that runs suspect images alone does not answer; the worker ends, and is replaced."""
 
 
 class ImageError(WorkerError):

@@ -9,10 +9,11 @@ import redis
 import structlog
 
 from imagequeue_worker.heartbeat import Heartbeat
-from imagequeue_worker.jobs import FinishedJob, Lease
+from imagequeue_worker.jobs import FinishedJob, Lease, image_row
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.patience import Patience
 from imagequeue_worker.protocol import Finished, Protocol
+from imagequeue_worker.retries import Retries
 
 log = structlog.get_logger("imagequeue_worker.finisher")
 
@@ -29,12 +30,14 @@ class Finisher:
         patience: Patience,
         heartbeat: Heartbeat,
         metrics: Metrics,
+        retries: Retries,
         queue_dependents: QueueDependents,
     ) -> None:
         self._protocol = protocol
         self._patience = patience
         self._heartbeat = heartbeat
         self._metrics = metrics
+        self._retries = retries
         self._queue_dependents = queue_dependents
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="finish")
         self._publishing: Future[None] | None = None
@@ -43,7 +46,7 @@ class Finisher:
         """Publish these after the batch before them; returns when that one is published."""
         self.wait()
         # From here on a lease that is gone is one that finish has given up.
-        self._heartbeat.drop([job.taken.lease for job in jobs])
+        self._heartbeat.give_up([job.taken.lease for job in jobs])
         self._publishing = self._thread.submit(self._finish, jobs)
 
     def wait(self) -> None:
@@ -52,17 +55,40 @@ class Finisher:
             publishing, self._publishing = self._publishing, None
             publishing.result()
 
+    def publish_one(self, job: FinishedJob) -> bool:
+        """Publish outcomes of a job that goes on, now; whether its lease is still ours.
+
+        For the thread that calls begin(), when nothing is being published. Outcomes that get another try are gone from
+        the job afterwards.
+        """
+        self.wait()
+        self._retries.schedule(job)
+        rows = [cell for outcome in job.outcomes for cell in image_row(outcome, job.request)]
+        published = self._patience.call(self._protocol.publish, job.taken.lease, job.taken.collection, rows)
+        for outcome, was_published in zip(job.outcomes, published or (), strict=published is not None):
+            if was_published:
+                self._metrics.count_image(job.taken, outcome)
+        return published is not None or not rows
+
     def close(self) -> None:
         """Let the thread end when it has nothing more to do."""
         self._thread.shutdown(wait=False)
 
     def _finish(self, jobs: Sequence[FinishedJob]) -> None:
         try:
+            for job in jobs:
+                self._retries.schedule(job)
+            self._publish(jobs)
+        finally:
+            self._heartbeat.drop([job.taken.lease for job in jobs])
+
+    def _publish(self, jobs: Sequence[FinishedJob]) -> None:
+        try:
             replies = self._patience.call(self._protocol.finish, jobs)
         except redis.ResponseError as error:
             if len(jobs) > 1:
                 for job in jobs:
-                    self._finish([job])
+                    self._publish([job])
                 return
             taken = jobs[0].taken
             self._metrics.images_in_flight.dec(len(taken.ids))
@@ -75,8 +101,7 @@ class Finisher:
     def _note(self, job: FinishedJob, reply: Finished) -> None:
         lease = job.taken.lease
         if reply.code == Finished.LOST:
-            self._metrics.leases_lost.inc()
-            log.warning("lease lost; the answer was dropped", queue=lease.queue, job=lease.job)
+            self._note_lost(job)
             return
         # An answer that was published before its reply was lost has no marks: all of it was.
         published = reply.published or tuple(True for _ in job.outcomes)
@@ -89,3 +114,17 @@ class Finisher:
             self._queue_dependents(lease, job.failure is not None)
             job.dependents_queued = True
             self._patience.call(self._protocol.finish, [job])
+
+    def _note_lost(self, job: FinishedJob) -> None:
+        """The job is somebody else's now, or nobody's: then its images are seen to at once."""
+        lease = job.taken.lease
+        if not self._heartbeat.was_stopped(lease):
+            self._metrics.leases_lost.inc()
+            log.warning("lease lost; the answer was dropped", queue=lease.queue, job=lease.job)
+        if not (job.taken.collection and job.taken.ids):
+            return
+        try:
+            for mended in self._patience.call(self._protocol.reconcile, job.taken.collection, job.taken.ids):
+                log.warning("mended a job", queue=mended.queue, job=mended.job, what=mended.what)
+        except redis.ResponseError as error:
+            log.warning("a lost job could not be looked at", job=lease.job, error=str(error))

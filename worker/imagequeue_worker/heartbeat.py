@@ -2,22 +2,27 @@
 
 It has a connection of its own, because a batch may block the main thread. It is also the watchdog: when no stage has
 advanced for the stall timeout it stops renewing and ends the process, so that a wedged decoder does not hold its jobs
-for ever; and it ends a drain that takes longer than the grace period.
+for ever; and it ends a drain that takes longer than the grace period. Code that spins without ever letting another
+thread run stops this one, too: then Python's fault handler, a thread of C, ends the process and prints where it was.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
-import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 
+import redis
 import structlog
 
-from imagequeue.connection import PASSES
+from imagequeue.connection import backoff
+from imagequeue_worker.housekeeping import Housekeeping
 from imagequeue_worker.jobs import Lease
 from imagequeue_worker.metrics import Metrics
+from imagequeue_worker.outage import BACKOFF_LAST_SECONDS, Outage, passes
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
@@ -25,7 +30,8 @@ from imagequeue_worker.settings import Settings
 EXIT_STALLED = 70  # EX_SOFTWARE: a supervisor restarts us
 EXIT_GRACE_OVER = 75  # EX_TEMPFAIL: the work was put back
 RECLAIM_EVERY_SECONDS = 1.0
-SWEEP_EVERY_SECONDS = 60.0
+REARM_EVERY_SECONDS = 1.0
+BEAT_LATE_SECONDS = 15.0  # by which a beat may be late: it may wait for Redis so long
 
 log = structlog.get_logger("imagequeue_worker.heartbeat")
 
@@ -38,19 +44,23 @@ class Heartbeat(threading.Thread):
     """Owns the set of held leases; the main thread adds and drops them."""
 
     def __init__(
-        self, protocol: Protocol, settings: Settings, progress: Progress, metrics: Metrics, register: Register,
-        worker_ttl: int,
+        self, protocol: Protocol, settings: Settings, progress: Progress, metrics: Metrics, outage: Outage,
+        register: Register, worker_ttl: int,
     ) -> None:  # fmt: skip
         super().__init__(name="heartbeat", daemon=True)
         self._protocol = protocol
         self._settings = settings
         self._progress = progress
         self._metrics = metrics
+        self._outage = outage
+        self._housekeeping = Housekeeping(protocol, metrics)
         self._register = register
         self._worker_ttl = worker_ttl
         self._held: dict[str, Lease] = {}
+        self._given_up: dict[str, Lease] = {}
+        self._stopped: set[str] = set()
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._ending = threading.Event()
         self._drain_by: float | None = None
         self._connected_since = time.monotonic()
 
@@ -59,16 +69,41 @@ class Heartbeat(threading.Thread):
         with self._lock:
             self._held.update({lease.execution: lease for lease in leases})
 
+    def give_up(self, leases: Iterable[Lease]) -> None:
+        """Renew these until drop(), but do not miss them: finish is about to give them up."""
+        with self._lock:
+            for lease in leases:
+                self._held.pop(lease.execution, None)
+                self._given_up[lease.execution] = lease
+
     def drop(self, leases: Iterable[Lease]) -> None:
         """Renew these no longer."""
         with self._lock:
             for lease in leases:
                 self._held.pop(lease.execution, None)
+                self._given_up.pop(lease.execution, None)
+
+    def stopped(self, lease: Lease) -> None:
+        """An operator has stopped this job: its lease is gone, and nobody to blame."""
+        self._stopped.add(lease.execution)
+        self.drop([lease])
+
+    def was_stopped(self, lease: Lease) -> bool:
+        """Whether an operator has stopped this job; asked once."""
+        with self._lock:
+            was_stopped = lease.execution in self._stopped
+            self._stopped.discard(lease.execution)
+            return was_stopped
 
     def held(self) -> list[Lease]:
-        """The leases that are being renewed, in the order in which they were taken."""
+        """The leases that may not be lost, in the order in which they were taken."""
         with self._lock:
             return list(self._held.values())
+
+    def known(self) -> list[Lease]:
+        """The same and those that finish is giving up, which were taken before them."""
+        with self._lock:
+            return [*self._given_up.values(), *self._held.values()]
 
     def drain_within(self, seconds: float) -> None:
         """End the process when it has not ended by itself by then. Called from signal handlers: sets a value only."""
@@ -76,40 +111,56 @@ class Heartbeat(threading.Thread):
 
     def stop(self) -> None:
         """Let the thread end."""
-        self._stop.set()
+        self._ending.set()
 
     def run(self) -> None:
-        """Beat, reclaim, watch; every failure of Redis is waited out."""
+        """Beat, reclaim, keep house, watch; every failure of Redis is waited out."""
         beat_every = self._settings.lease_seconds / 3
-        next_beat = next_reclaim = 0.0
-        # Spread over the minute, so that a fleet that starts together does not sweep together.
-        next_sweep = time.monotonic() + random.uniform(0.0, SWEEP_EVERY_SECONDS)  # noqa: S311  no secret
-        while not self._stop.is_set():
+        next_beat = next_reclaim = next_rearm = 0.0
+        pauses, away = backoff(BACKOFF_LAST_SECONDS), False
+        while not self._ending.is_set():
             now = time.monotonic()
             self._watch(now)
+            if now >= next_rearm:
+                next_rearm = now + REARM_EVERY_SECONDS
+                self._rearm()
             try:
                 if now >= next_beat:
                     next_beat = now + beat_every
                     self._beat()
+                    if away:
+                        pauses, away = backoff(BACKOFF_LAST_SECONDS), False
+                        self._outage.over()
                 if now >= next_reclaim:
                     next_reclaim = now + RECLAIM_EVERY_SECONDS
                     self._reclaim(now)
-                if now >= next_sweep:
-                    next_sweep = now + SWEEP_EVERY_SECONDS
-                    self._protocol.sweep()
-            except PASSES:
-                self._protocol.disconnect()
-                # Leases of all workers end together in an outage: renew first, reclaim one full lease later.
-                self._connected_since = time.monotonic()
-                next_beat = 0.0
-            except Exception:
-                log.exception("heartbeat failed; trying again")
-            self._stop.wait(min(0.25, beat_every / 4))
+                self._housekeeping.step(now)
+            except Exception as error:
+                if passes(error):
+                    away = True
+                    self._outage.began(error)
+                    self._protocol.disconnect()
+                    self._housekeeping.abandon()
+                    # Leases of all workers end together in an outage: renew first, reclaim one full lease later.
+                    self._connected_since = time.monotonic()
+                    next_beat = now + next(pauses)
+                elif isinstance(error, redis.ResponseError):
+                    log.error("a heartbeat was refused; trying again", error=str(error))
+                else:
+                    log.exception("heartbeat failed; trying again")
+            self._ending.wait(min(0.25, beat_every / 4))
+        faulthandler.cancel_dump_traceback_later()
+
+    def _rearm(self) -> None:
+        """End the process unless this is called again in time."""
+        if sys.__stderr__ is not None:
+            after = self._settings.stall_timeout + BEAT_LATE_SECONDS
+            faulthandler.dump_traceback_later(after, exit=True, file=sys.__stderr__)
 
     def _beat(self) -> None:
-        held = self.held()
+        leases = self.known()
         registered, lost = self._protocol.heartbeat(
-            held, worker_ttl=self._worker_ttl, rate=self._progress.images_per_second
+            leases, worker_ttl=self._worker_ttl, rate=self._progress.images_per_second
         )
         if not registered:
             self._register()
@@ -129,12 +180,13 @@ class Heartbeat(threading.Thread):
             log.warning("took back a job whose worker is gone", queue=queue, job=job, what=what)
 
     def _watch(self, now: float) -> None:
-        if self.held() and self._progress.stalled_seconds() > self._settings.stall_timeout:
+        if self.known() and self._progress.stalled_seconds() > self._settings.stall_timeout:
             log.critical("no stage has advanced; ending the process", seconds=self._settings.stall_timeout)
             os._exit(EXIT_STALLED)
         if self._drain_by is not None and now > self._drain_by:
-            log.warning("grace period over; putting back what is held", jobs=len(self.held()))
+            leases = self.known()
+            log.warning("grace period over; putting back what is held", jobs=len(leases))
             try:
-                self._protocol.put_back(self.held())
+                self._protocol.put_back(leases)
             finally:
                 os._exit(EXIT_GRACE_OVER)

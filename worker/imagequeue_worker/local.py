@@ -9,6 +9,7 @@ from pathlib import Path
 from imagequeue.contract import IMAGES_PER_JOB_MAX, Image, Outcome, Request, encode_job
 from imagequeue_worker.images import Limits
 from imagequeue_worker.jobs import Lease, TakenJob
+from imagequeue_worker.loading import Threads
 from imagequeue_worker.nets import IMAGES_PER_RUN, Nets
 from imagequeue_worker.pipeline import Batch, Pipeline
 from imagequeue_worker.references import ImageSources, References
@@ -21,7 +22,7 @@ def classify_references(
 ) -> Iterator[Outcome]:
     """The outcome of each reference, in order; the next pictures are decoded while the net runs."""
     references = References(ImageSources(image_roots=EVERYWHERE, image_bytes_max=limits.image_bytes_max))
-    pipeline = Pipeline(nets, references, limits, threads=threads)
+    pipeline = Pipeline(nets, references, limits, threads=Threads(decoding=threads))
     current: Batch | None = None
     try:
         for request in _requests(refs, top_k):

@@ -45,6 +45,9 @@ class Metrics:
             registry=registry,
         )
         self.recovered_jobs = counter("recovered_jobs", "Jobs taken back from workers that are gone", "reason")
+        self.image_retries = counter(
+            "image_retries", "Images that got another try after an error that may pass", "code"
+        )
         self.leases_lost = counter("leases_lost", "Leases that ended while their jobs were being worked on")
         self.redis_reconnects = counter("redis_reconnects", "Times that Redis was away and came back")
         self.model_info = Gauge(

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from imagequeue_worker.protocol import Backlog, read_backlog
+from imagequeue_worker.backlog import Backlog, read_backlog
 
 log = structlog.get_logger("imagequeue_worker.metrics_server")
 

@@ -1,59 +1,28 @@
 """References -> bytes -> pixels -> probabilities -> outcomes; one bad image fails alone.
 
-A batch has two halves, so that they overlap: `prepare` hands the pictures of the next batch to threads that fetch and
-decode, while `classify` runs the net on the current one. What is in flight is bounded: at most two batches of crops,
-and per thread one file with its decoded picture.
+A batch has two halves, so that they overlap: `prepare` hands the pictures of the next batch to the threads of
+loading.py, while the net runs on the current one. `classify` waits for every image of a batch. `classify_ready` leaves
+behind those that are late, so that a server that hangs keeps nobody but itself waiting.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol as Interface
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from imagequeue.contract import ClassScore, ErrorCode, Failure, Image, Outcome, Request, StageSeconds, Status
+from imagequeue.contract import ClassScore, Failure, Image, Outcome, Request, StageSeconds, Status
 from imagequeue.errors import ContractError
 from imagequeue_worker.errors import ImageError
-from imagequeue_worker.images import Limits, Preprocessing, preprocess
+from imagequeue_worker.images import Limits, preprocess
 from imagequeue_worker.jobs import FinishedJob, TakenJob, failed_outcome
-from imagequeue_worker.nets import IMAGES_PER_RUN, LoadedNet, Nets
+from imagequeue_worker.loading import Decode, Fetcher, Loader, Picture, Pixels, Threads, internal
+from imagequeue_worker.nets import IMAGES_PER_RUN, Nets
 
 log = structlog.get_logger("imagequeue_worker.pipeline")
-
-Decode = Callable[[bytes, Preprocessing, Limits], NDArray[np.uint8]]
-
-
-class Fetcher(Interface):
-    """Where bytes come from; see `references`."""
-
-    def fetch(self, ref: str) -> bytes:
-        """The bytes that a reference names; raise ImageError when they cannot be had."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """What fetching and decoding gave: pixels, or the failure instead; and the seconds they took."""
-
-    pixels: NDArray[np.uint8] | None = None
-    failure: Failure | None = None
-    fetch_seconds: float = 0.0
-    decode_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Picture:
-    """One image on its way through a batch."""
-
-    image: Image
-    request: Request
-    net: LoadedNet | None
-    pixels: Future[Pixels]
 
 
 @dataclass(slots=True)
@@ -65,23 +34,57 @@ class PreparingJob:
     failure: Failure | None = None
     pictures: list[Picture] = field(default_factory=list)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an image of it has no outcome yet."""
+        return any(picture.outcome is None for picture in self.pictures)
+
 
 @dataclass(slots=True)
 class Batch:
     """The jobs that are classified together."""
 
-    jobs: list[PreparingJob]
+    jobs: list[PreparingJob] = field(default_factory=list)
 
     @property
     def images(self) -> int:
         """How many images its jobs own."""
         return sum(len(job.taken.ids) for job in self.jobs)
 
+    @property
+    def waiting(self) -> list[Picture]:
+        """Its pictures that have no outcome yet."""
+        return [picture for job in self.jobs for picture in job.pictures if picture.outcome is None]
+
+    @property
+    def waiting_images(self) -> int:
+        """How many those are."""
+        return len(self.waiting)
+
+    @property
+    def oldest_seconds(self) -> float:
+        """For how long the oldest of them has been at being fetched and decoded; not counted before it began."""
+        now = time.monotonic()
+        return now - min((picture.began_at for picture in self.waiting if picture.began_at is not None), default=now)
+
+    def has_ready(self) -> bool:
+        """Whether one of them is ready to be classified."""
+        return any(picture.loaded is not None for picture in self.waiting)
+
     def cancel(self) -> None:
         """Forget what has not been begun."""
-        for job in self.jobs:
-            for picture in job.pictures:
-                picture.pixels.cancel()
+        for picture in self.waiting:
+            picture.cancelled = True
+
+
+@dataclass(slots=True)
+class Classified:
+    """What became of a batch: jobs that are done; what is known so far of jobs that are not; and those jobs."""
+
+    finished: list[FinishedJob]
+    parts: list[FinishedJob]
+    late: Batch
+    images: int  # that have got their outcome
 
 
 class Pipeline:
@@ -93,18 +96,17 @@ class Pipeline:
         references: Fetcher,
         limits: Limits,
         *,
-        threads: int,
+        threads: Threads,
         worker: str = "",
         decode: Decode = preprocess,
         on_advance: Callable[[], None] = lambda: None,
+        raise_memory_errors: bool = False,
     ) -> None:
         self._nets = nets
-        self._references = references
-        self._limits = limits
         self._worker = worker
-        self._decode = decode
         self._advance = on_advance
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._raise_memory_errors = raise_memory_errors
+        self._loader = Loader(references, limits, threads, decode=decode, on_advance=on_advance)
 
     def prepare(self, jobs: Sequence[TakenJob]) -> Batch:
         """Begin to fetch and decode what these jobs own; returns at once."""
@@ -112,16 +114,34 @@ class Pipeline:
 
     def classify(self, batch: Batch) -> list[FinishedJob]:
         """Wait for a batch's pixels and classify them; an outcome for every image that its jobs own."""
-        outcomes: dict[int, Outcome] = {}
-        for net, group in self._groups(batch):
-            outcomes.update(self._run(net, group))
-        return [self._finished(job, outcomes) for job in batch.jobs]
+        return self.classify_ready(batch, None).finished
+
+    def classify_ready(self, batch: Batch, patience_seconds: float | None) -> Classified:
+        """Classify a batch as its pixels come, until none has come for so long (None: until all have)."""
+        waiting = batch.waiting
+        all_of_them = len(waiting)
+        while waiting:
+            ready = self._loader.wait(waiting, IMAGES_PER_RUN, patience_seconds)
+            if not ready:
+                break
+            self._classify(ready)
+            waiting = [picture for picture in waiting if picture.outcome is None]
+        for picture in waiting:
+            picture.late = True
+        late = [job for job in batch.jobs if job.waits]
+        finished = [self._finished(job) for job in batch.jobs if not job.waits]
+        parts = [part for job in late if (part := _part(job)).outcomes]
+        return Classified(finished, parts, Batch(late), all_of_them - len(waiting))
+
+    def tell_of_late_ones(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called, by a thread, whenever a picture that was left behind is loaded."""
+        self._loader.on_late = tell
 
     def close(self) -> None:
         """Let the threads end; what they are at is left to them."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
 
-    # --- fetch and decode ----------------------------------------------------------------------------------------
+    # --- prepare -------------------------------------------------------------------------------------------------
 
     def _prepare_job(self, taken: TakenJob) -> PreparingJob:
         try:
@@ -130,81 +150,69 @@ class Pipeline:
             return PreparingJob(taken, failure=Failure(error.code, str(error)))
         job = PreparingJob(taken, request)
         mine = set(taken.ids)
-        job.pictures = [self._prepare_picture(image, request) for image in request.images if image.id in mine]
+        job.pictures = [self._prepare_picture(image, request, taken) for image in request.images if image.id in mine]
         return job
 
-    def _prepare_picture(self, image: Image, request: Request) -> Picture:
+    def _prepare_picture(self, image: Image, request: Request, taken: TakenJob) -> Picture:
         try:
-            net = self._nets.choose(request.model)
+            picture = Picture(image, request, taken, self._nets.choose(request.model))
         except ImageError as error:
-            failed: Future[Pixels] = Future()
-            failed.set_result(Pixels(failure=Failure(error.code.value, str(error))))
-            return Picture(image, request, None, failed)
-        return Picture(image, request, net, self._threads.submit(self._load, image, net.description.preprocessing))
-
-    def _load(self, image: Image, spec: Preprocessing) -> Pixels:
-        """Fetch and decode one image; runs in a thread, and gives every failure as a value."""
-        started = fetched = time.perf_counter()
-        try:
-            data = self._references.fetch(image.ref)
-            fetched = time.perf_counter()
-            self._advance()
-            pixels = self._decode(data, spec, self._limits)
-            return Pixels(pixels, None, fetched - started, time.perf_counter() - fetched)
-        except ImageError as error:
-            return Pixels(failure=Failure(error.code.value, str(error)), fetch_seconds=fetched - started)
-        except Exception as error:
-            log.exception("defect while loading an image", id=image.id, ref=image.ref[:200])
-            return Pixels(failure=_internal(error), fetch_seconds=fetched - started)
-        finally:
-            self._advance()
+            failed = Pixels(failure=Failure(error.code.value, str(error)))
+            return Picture(image, request, taken, None, loaded=failed)
+        self._loader.begin(picture)
+        return picture
 
     # --- classify ------------------------------------------------------------------------------------------------
 
-    def _groups(self, batch: Batch) -> Iterator[tuple[LoadedNet | None, list[tuple[TakenJob, Picture]]]]:
-        """The pictures of a batch by net: failures first, as soon as their pixels are known."""
-        groups: dict[str, tuple[LoadedNet | None, list[tuple[TakenJob, Picture]]]] = {}
-        for job in batch.jobs:
-            for picture in job.pictures:
-                net = picture.net if picture.pixels.result().pixels is not None else None
-                name = net.model.name if net else ""
-                groups.setdefault(name, (net, []))[1].append((job.taken, picture))
-        yield from groups.values()
+    def _classify(self, pictures: Iterable[Picture]) -> None:
+        """Give each of these pictures, which are loaded, its outcome: the net is run for all of its own at once."""
+        groups: dict[str, list[tuple[Picture, Pixels]]] = {}
+        for picture in pictures:
+            loaded = picture.loaded
+            if loaded is None:
+                raise AssertionError("only pictures that are loaded are classified")
+            if loaded.memory_error is not None:
+                self._let_pass(loaded.memory_error)
+            if picture.net is None or loaded.pixels is None:
+                picture.outcome = self._outcome(picture, loaded)
+            else:
+                groups.setdefault(picture.net.model.name, []).append((picture, loaded))
+        for group in groups.values():
+            for start in range(0, len(group), IMAGES_PER_RUN):
+                self._run(group[start : start + IMAGES_PER_RUN])
+                self._advance()
 
-    def _run(self, net: LoadedNet | None, group: list[tuple[TakenJob, Picture]]) -> Iterator[tuple[int, Outcome]]:
+    def _run(self, group: Sequence[tuple[Picture, Pixels]]) -> None:
+        """Run the net that these pictures share, once."""
+        net = group[0][0].net
         if net is None:
-            for taken, picture in group:
-                yield id(picture), self._outcome(taken, picture, picture.pixels.result())
-            return
-        for start in range(0, len(group), IMAGES_PER_RUN):
-            yield from self._run_slice(net, group[start : start + IMAGES_PER_RUN])
-            self._advance()
-
-    def _run_slice(self, net: LoadedNet, group: list[tuple[TakenJob, Picture]]) -> Iterator[tuple[int, Outcome]]:
-        loaded = [picture.pixels.result() for _, picture in group]
+            raise AssertionError("only pictures with a net are run")
         started = time.perf_counter()
         try:
-            probabilities = net.probabilities(np.stack([one.pixels for one in loaded if one.pixels is not None]))
+            probabilities = net.probabilities(np.stack([one.pixels for _, one in group if one.pixels is not None]))
         except Exception as error:
+            self._let_pass(error)
             log.exception("defect while running the net", net=net.model.name)
-            for (taken, picture), one in zip(group, loaded, strict=True):
-                yield id(picture), self._outcome(taken, picture, replace(one, failure=_internal(error)))
+            for picture, loaded in group:
+                picture.outcome = self._outcome(picture, replace(loaded, failure=internal(error)))
             return
         seconds = (time.perf_counter() - started) / len(group)
-        for (taken, picture), one, row in zip(group, loaded, probabilities, strict=True):
+        for (picture, loaded), row in zip(group, probabilities, strict=True):
             classes = net.best_classes(row, picture.request.top_k)
-            yield id(picture), self._outcome(taken, picture, one, seconds, classes)
+            picture.outcome = self._outcome(picture, loaded, seconds, classes)
+
+    def _let_pass(self, error: Exception) -> None:
+        """A queue's worker ends when memory does: its jobs are run again, alone, and the image at fault is found."""
+        if self._raise_memory_errors and isinstance(error, MemoryError):
+            raise error
 
     # --- outcomes ------------------------------------------------------------------------------------------------
 
     def _outcome(
-        self,
-        taken: TakenJob,
-        picture: Picture,
-        loaded: Pixels,
-        infer_seconds: float = 0.0,
-        classes: tuple[ClassScore, ...] = (),
+        self, picture: Picture, loaded: Pixels, infer_seconds: float = 0.0, classes: tuple[ClassScore, ...] = ()
     ) -> Outcome:
+        taken = picture.taken
+        picture.loaded = replace(loaded, pixels=None)  # the crop is not needed any more
         seconds = StageSeconds(
             queue=max(0.0, taken.taken_at - taken.submitted_at),
             fetch=loaded.fetch_seconds,
@@ -224,14 +232,16 @@ class Pipeline:
             seconds=seconds,
         )
 
-    def _finished(self, job: PreparingJob, outcomes: dict[int, Outcome]) -> FinishedJob:
+    def _finished(self, job: PreparingJob) -> FinishedJob:
         if job.failure:
             failed = [failed_outcome(job.taken, id_, "", job.failure, self._worker) for id_ in job.taken.ids]
             return FinishedJob(job.taken, failed, failure=f"{job.failure.code}: {job.failure.message}")
-        return FinishedJob(job.taken, [outcomes[id(picture)] for picture in job.pictures], job.request)
+        return FinishedJob(job.taken, [picture.outcome for picture in job.pictures if picture.outcome], job.request)
 
 
-def _internal(error: Exception) -> Failure:
-    return Failure(
-        ErrorCode.INTERNAL.value, f"{type(error).__name__}: a defect of the worker; its log has the traceback"
-    )
+def _part(job: PreparingJob) -> FinishedJob:
+    """The outcomes of a job that are known and have not been handed out; its last answer has them once more."""
+    known = [picture for picture in job.pictures if picture.outcome and not picture.published]
+    for picture in known:
+        picture.published = True
+    return FinishedJob(job.taken, [picture.outcome for picture in known if picture.outcome], job.request)

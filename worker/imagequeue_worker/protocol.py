@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from imagequeue.contract import COLLECTIONS_KEY, KEY_PREFIX, RATES_KEY, RQ_KEY_PREFIX, WAITING_KEY, job_key, queue_key
+from imagequeue.contract import (
+    COLLECTIONS_KEY,
+    KEY_PREFIX,
+    RATES_KEY,
+    RQ_KEY_PREFIX,
+    WAITING_KEY,
+    job_key,
+    pending_key,
+    queue_key,
+    turn_key,
+)
 from imagequeue.scripts import script_text
 from imagequeue_worker.jobs import Cell, FinishedJob, Lease, TakenJob
+from imagequeue_worker.outage import passes
 
 _PACKAGE = "imagequeue_worker.scripts"
+_SCRIPTS = (
+    "take", "publish", "retry", "finish", "heartbeat", "put_back", "reclaim", "stop", "settle", "reconcile", "recount",
+    "sweep",
+)  # fmt: skip
 _RECLAIMED_PER_CALL = 100
 _SWEPT_PER_CALL = 1000
+_RECONCILED_PER_CALL = 1000
+_COUNTED_ALWAYS = 10_000  # images; more are counted only when their sum is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +59,24 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueBacklog:
-    """What one queue still has to do. `oldest_submitted_at`: Unix seconds, None when nothing waits."""
+class Mended:
+    """What reconcile did about a job whose images nobody carried any more."""
 
     queue: str
-    images_waiting: int
-    images_leased: int
-    oldest_submitted_at: float | None
-
-    @property
-    def images(self) -> int:
-        """Images that no worker holds yet."""
-        return max(0, self.images_waiting - self.images_leased)
+    job: str
+    what: str  # requeued, cancelled or worker_lost
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the fleet has to do, and how fast it does it (images per second; 0 when never measured)."""
+class Retry:
+    """Another try for one image. `pause_seconds` is the first pause; it doubles with each try there has been."""
 
-    now: float
-    images_per_second: float
-    queues: list[QueueBacklog]
+    id: str
+    job: str
+    pause_seconds: float
+    data: bytes
+    error: bytes  # JSON
 
 
 class Protocol:
@@ -87,8 +101,7 @@ class Protocol:
         self._lease_seconds = lease_seconds
         self._result_ttl = result_ttl
         self._fields_expire: str | None = None
-        names = ("take", "finish", "heartbeat", "put_back", "reclaim", "settle", "sweep")
-        self._scripts = {name: connection.register_script(script_text(name, _PACKAGE)) for name in names}
+        self._scripts = {name: connection.register_script(script_text(name, _PACKAGE)) for name in _SCRIPTS}
 
     def disconnect(self) -> None:
         """Connect anew at the next call, to wherever the address leads by then."""
@@ -114,6 +127,30 @@ class Protocol:
         replies = self._scripts["finish"]([self._worker_key()], arguments)
         return [Finished(chr(reply[0]), tuple(bit == ord("1") for bit in reply[1:])) for reply in replies]
 
+    def publish(self, lease: Lease, collection: str, rows: Iterable[Cell]) -> list[bool] | None:
+        """Publish some images of a leased job; which of them were published, or None when the lease is lost."""
+        keys = [f"{RQ_KEY_PREFIX}:wip:{lease.queue}"]
+        reply = self._scripts["publish"](keys, [*self._gate(), *_flat([lease]), collection, *rows])
+        return [bit == ord("1") for bit in reply] if reply else None
+
+    def retry(
+        self, lease: Lease, collection: str, retries: Sequence[Retry], *, retries_max: int, pause_max_seconds: float
+    ) -> list[bool]:
+        """Give images of a leased job another try later; which of them got one. The others have had their tries."""
+        keys = [f"{RQ_KEY_PREFIX}:scheduled:{lease.queue}", job_key(lease.job)]
+        head: list[Cell] = [*_flat([lease]), collection, retries_max, round(pause_max_seconds * 1000)]
+        rows: list[Cell] = []
+        for retry in retries:
+            rows += (retry.id, retry.job, round(retry.pause_seconds * 1000), retry.data, retry.error)
+        reply = self._scripts["retry"](keys, [*self._gate(), *head, *rows])
+        return [bit == ord("1") for bit in reply]
+
+    def stop(self, lease: Lease) -> int | None:
+        """End a job that this worker holds as cancelled; how many images, or None when it holds it no more."""
+        arguments = [*self._gate(), *_flat([lease]), self._worker]
+        cancelled = int(self._scripts["stop"]([job_key(lease.job)], arguments))
+        return cancelled if cancelled >= 0 else None
+
     def heartbeat(self, leases: Sequence[Lease], *, worker_ttl: int, rate: float | None) -> tuple[bool, list[Lease]]:
         """Renew leases; return whether RQ knows this worker, and the leases that are lost."""
         measured = "" if rate is None else f"{rate:.3f}"
@@ -138,6 +175,39 @@ class Protocol:
         keys = [f"{KEY_PREFIX}:pending:{collection}"]
         reply = self._scripts["settle"](keys, [*self._gate(), queue, job, collection, *rows])
         return [bit == ord("1") for bit in reply]
+
+    def claim(self, what: str, seconds: float) -> bool:
+        """Whether it is this worker's turn to do something that one worker does every so many seconds."""
+        return bool(self._connection.set(turn_key(what), self._worker, nx=True, px=round(seconds * 1000)))
+
+    def keep_turn(self, what: str, seconds: float) -> None:
+        """Let nobody else's turn begin for so many seconds."""
+        self._connection.pexpire(turn_key(what), round(seconds * 1000))
+
+    def pending(self) -> Iterator[tuple[str, list[bytes]]]:
+        """The ids of all pending images, up to a thousand at a time, each time of one collection."""
+        for collection in sorted(name.decode() for name in self._connection.smembers(COLLECTIONS_KEY)):
+            key, cursor = pending_key(collection), None
+            while cursor != 0:
+                try:
+                    cursor, found = self._connection.hscan(key, cursor or 0, count=_RECONCILED_PER_CALL)
+                except redis.ResponseError as error:
+                    if passes(error):
+                        raise
+                    break  # no hash: whoever works on this collection is told so
+                ids = list(found)
+                for start in range(0, len(ids), _RECONCILED_PER_CALL):
+                    yield collection, ids[start : start + _RECONCILED_PER_CALL]
+
+    def reconcile(self, collection: str, ids: Sequence[bytes | str]) -> list[Mended]:
+        """Mend those of a collection's images that are pending and that no job carries any more."""
+        reply = self._scripts["reconcile"]([pending_key(collection)], [*self._gate(), collection, *ids])
+        return [Mended(queue.decode(), job.decode(), what.decode(), images) for queue, job, what, images in reply]
+
+    def recount(self) -> int:
+        """Set the counts of waiting images right; how many of them were wrong."""
+        keys = [COLLECTIONS_KEY, WAITING_KEY]
+        return int(self._scripts["recount"](keys, [KEY_PREFIX, RQ_KEY_PREFIX, _COUNTED_ALWAYS]))
 
     def sweep(self) -> int:
         """Remove what has aged from every collection; the number of results removed by hand."""
@@ -172,21 +242,6 @@ class Protocol:
             (known,) = self._connection.execute_command("COMMAND INFO", "HPEXPIREAT")
             self._fields_expire = "0" if known is None else "1"
         return [KEY_PREFIX, RQ_KEY_PREFIX, self._result_ttl, self._fields_expire]
-
-
-def read_backlog(connection: redis.Redis, queues: Sequence[str]) -> Backlog:
-    """What the queues still have to do; one read-only script."""
-    script = connection.register_script(script_text("backlog", _PACKAGE))
-    now, rate, *cells = script([WAITING_KEY, RATES_KEY], [RQ_KEY_PREFIX, *queues])
-    rows = zip(queues, cells[::3], cells[1::3], cells[2::3], strict=True)
-    return Backlog(
-        float(now),
-        float(rate),
-        [
-            QueueBacklog(queue, int(waiting), int(leased), float(oldest) if oldest else None)
-            for queue, waiting, leased, oldest in rows
-        ],
-    )
 
 
 def _flat(leases: Iterable[Lease]) -> list[str]:

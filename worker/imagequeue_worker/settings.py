@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +35,39 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is no number of seconds.", param, ctx)
         return number
+
+
+class ByteSize(click.ParamType[int, Any]):
+    """A number of bytes; `512M` and `2G` are understood, too (powers of 1,024)."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Read one."""
+        if isinstance(value, int):
+            return value
+        written = re.fullmatch(r"(\d+)([KMGT]?)", str(value).strip().upper())
+        if written is None:
+            self.fail(f"{value!r} is no number of bytes; write 2147483648, 2048M or 2G.", param, ctx)
+        return int(written[1]) << 10 * " KMGT".index(written[2] or " ")
+
+
+class NetworkOption(click.ParamType["IPv4Network | IPv6Network", Any]):
+    """A network in CIDR notation, or an address; several in a variable are separated by blanks."""
+
+    name = "CIDR"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> IPv4Network | IPv6Network:
+        """Read one."""
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            self.fail(f"{error}; write 10.1.0.0/16 or 2001:db8::/64.", param, ctx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +132,43 @@ class Settings:
     processes: int = setting(0, click.IntRange(min=0), "Worker processes; 0: one per core")
     batch_images: int = setting(32, click.IntRange(1, 1024), "Images taken at once, at most")
     max_wait_ms: int = setting(0, click.IntRange(0, 60_000), "Milliseconds to wait for a fuller batch; 0: never wait")
-    decode_threads: int = setting(2, click.IntRange(1, 64), "Threads that fetch and decode, per process")
+    fetch_concurrency: int = setting(32, click.IntRange(1, 1024), "References fetched at once, per process")
+    fetch_per_host: int = setting(8, click.IntRange(1, 1024), "Of these, from one host")
+    fetch_timeout: float = setting(
+        15.0, FiniteRange(min=0.1), "Seconds for one reference, redirects included; at most half of --stall-timeout"
+    )
+    max_redirects: int = setting(5, click.IntRange(0, 100), "Redirects that are followed")
+    allow_networks: tuple[IPv4Network | IPv6Network, ...] = setting(
+        (),
+        NetworkOption(),
+        "Network, such as 10.1.0.0/16, that may be fetched from beside public addresses",
+        flag="--allow-network",
+        multiple=True,
+    )
+    decode_threads: int = setting(2, click.IntRange(1, 64), "Threads that decode, per process")
     lease_seconds: float = setting(9.0, FiniteRange(min=1.0), "A job is taken back when not renewed for this long")
     losses_max: int = setting(
         10, click.IntRange(min=1), "Leases that a job may lose before its images end as worker_lost"
+    )
+    isolation_seconds: float = setting(
+        30.0, FiniteRange(min=0.1), "Seconds that one image of a suspect job may take, alone in a process"
+    )
+    isolation_memory: int = setting(
+        2 << 30, ByteSize(), "Memory that such a process may use beyond what the worker has, in bytes"
+    )
+    retries_max: int = setting(3, click.IntRange(0, 100), "Further tries for an image whose bytes could not be fetched")
+    retry_seconds: float = setting(1.0, FiniteRange(min=0.0), "Seconds before the first of them; doubled for each next")
+    max_memory: int = setting(
+        0, ByteSize(), "Resident bytes above which a process is replaced between batches; 0: never"
     )
     stall_timeout: float = setting(30.0, FiniteRange(min=1.0), "Seconds without progress after which a process ends")
     grace: float = setting(25.0, FiniteRange(min=0.0), "Seconds that work in flight has after SIGTERM")
     result_ttl: int = setting(86_400, click.IntRange(min=1), "Seconds that a result is kept")
     max_image_bytes: int = setting(64 << 20, click.IntRange(min=1), "Largest image file, in bytes")
+    max_bytes_in_flight: int = setting(256 << 20, ByteSize(), "Bytes of images being fetched and decoded, per process")
     max_pixels: int = setting(100_000_000, click.IntRange(min=1), "Largest image, in pixels")
     max_side: int = setting(65_535, click.IntRange(min=1), "Longest side of an image, in pixels")
+    max_frames: int = setting(10_000, click.IntRange(min=1), "Frames of an animation, of which the first is classified")
     metrics_host: str = setting("127.0.0.1", str, "Address that serves /metrics")
     metrics_port: int = setting(9109, click.IntRange(0, 65_535), "Port that serves /metrics; 0: none")
     log_level: str = setting("info", click.Choice(["debug", "info", "warning", "error"]), "Least severe log line")
@@ -118,7 +179,7 @@ class Settings:
         """What is refused as too large."""
         from imagequeue_worker.images import Limits
 
-        return Limits(self.max_image_bytes, self.max_pixels, self.max_side)
+        return Limits(self.max_image_bytes, self.max_pixels, self.max_side, self.max_frames)
 
     @classmethod
     def from_environment(cls) -> Settings:

@@ -22,14 +22,14 @@ import redis
 import structlog
 from prometheus_client import CollectorRegistry
 
-from imagequeue.connection import UNAVAILABLE, backoff, connect
+from imagequeue.connection import backoff, connect
 from imagequeue_worker.batch_worker import BatchWorker, worker_name
 from imagequeue_worker.errors import SettingsError
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.metrics_server import serve_metrics, use_metrics_slot
 from imagequeue_worker.nets import Nets
+from imagequeue_worker.outage import BACKOFF_LAST_SECONDS, passes
 from imagequeue_worker.parent import die_with_parent
-from imagequeue_worker.patience import BACKOFF_LAST_SECONDS
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.waiting import Waker
@@ -76,17 +76,21 @@ class Supervisor:
         """Supervise until told to stop and every worker has ended; the exit code of the command."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._on_signal)
-        signal.signal(signal.SIGCHLD, lambda *_: self._waker.wake())
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # that there is a handler is enough to be woken
         try:
-            while not self._signal:
-                self._start_due()
-                self._waker.sleep(self._seconds_until_restart())
-                self._reap()
-            self._wait_for_the_end()
+            with self._waker.on_signals():
+                self._supervise()
             return EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_OK
         finally:
             self._send(signal.SIGKILL, [*self._workers, *self._metrics])
             shutil.rmtree(self._metrics_folder, ignore_errors=True)
+
+    def _supervise(self) -> None:
+        while not self._signal:
+            self._start_due()
+            self._waker.sleep(self._seconds_until_restart())
+            self._reap()
+        self._wait_for_the_end()
 
     # --- children ------------------------------------------------------------------------------------------------
 
@@ -111,6 +115,7 @@ class Supervisor:
     def _be_child(self, parent: int, child: Child, token: str) -> NoReturn:
         code = 1
         try:
+            signal.set_wakeup_fd(-1)
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
             die_with_parent(parent)
@@ -154,7 +159,8 @@ class Supervisor:
         child.pid = 0
         child.backoff_seconds = child.backoff_seconds * 2 if failed_start else RESTART_FIRST_SECONDS
         child.backoff_seconds = min(child.backoff_seconds, RESTART_MAX_SECONDS)
-        child.restart_at = now + child.backoff_seconds
+        # One that took its leave (too large, or told to by RQ) has had its time.
+        child.restart_at = now if code == 0 and not failed_start else now + child.backoff_seconds
         if child.number is None:
             if code == EXIT_UNUSABLE and child.starts == 1 and failed_start:
                 raise SettingsError(
@@ -205,7 +211,6 @@ class Supervisor:
             self._signal = signum
             self._kill_at = time.monotonic() + self._settings.grace + KILL_AFTER_GRACE_SECONDS
         self._send(signal.SIGTERM, self._workers)
-        self._waker.wake()
 
     def _wait_for_the_end(self) -> None:
         self._send(signal.SIGTERM, self._workers)  # one may have been forked while the signal came
@@ -221,10 +226,14 @@ class Supervisor:
 
 def _patiently(make: Callable[[], BatchWorker]) -> BatchWorker:
     """Make a worker as soon as Redis is there; it was when the command started."""
-    pauses = backoff(BACKOFF_LAST_SECONDS)
+    pauses, away = backoff(BACKOFF_LAST_SECONDS), False
     while True:
         try:
             return make()
-        except UNAVAILABLE as error:
-            log.warning("Redis is away; trying again", error=str(error))
+        except redis.RedisError as error:
+            if not passes(error):
+                raise
+            if not away:
+                log.warning("Redis is away; trying again", error=f"{type(error).__name__}: {error}")
+            away = True
             time.sleep(next(pauses))

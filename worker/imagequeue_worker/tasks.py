@@ -2,7 +2,8 @@
 
 `BatchWorker` never calls it: it reads requests itself. A stock `rq worker -S json` calls it, one job at a time, and
 gives the same results through the same gate, only slower. Its net is loaded with the first job and kept for as long as
-the process lives: use `--worker-class rq.SimpleWorker`, since RQ's default forks, and loads, for every job.
+the process lives: use `--worker-class rq.SimpleWorker`, since RQ's default forks, and loads, for every job. It isolates
+nothing and tries nothing again: what it cannot fetch is an error at once, since nobody may be there to promote a retry.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def classify(*, request: dict[str, Any]) -> dict[str, int]:
     connection: redis.Redis = job.connection
     data = msgspec.json.encode((TASK, None, (), {"request": request}))
     taken = _taken(connection, Lease(job.origin, job.id, ""), data)
-    pipeline = _pipeline()
+    pipeline = _pipeline(connection)
     (finished,) = pipeline.classify(pipeline.prepare([taken]))
     if finished.outcomes:
         rows = [cell for outcome in finished.outcomes for cell in image_row(outcome, finished.request)]
@@ -77,10 +78,10 @@ def _settings() -> Settings:
 
 
 @cache
-def _pipeline() -> Pipeline:
+def _pipeline(connection: redis.Redis) -> Pipeline:
     settings = _settings()
     nets = load_found_nets(settings)
-    return make_pipeline(nets, settings, worker_name(), Progress())
+    return make_pipeline(nets, settings, worker_name(), Progress(), connection, raise_memory_errors=False)
 
 
 def _protocol(connection: redis.Redis) -> Protocol:

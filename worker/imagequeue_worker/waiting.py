@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import redis
 
 from imagequeue.connection import PASSES
 from imagequeue.contract import queue_key
 
-_BLOCK_SECONDS = 4  # below every socket timeout
+_BLOCK_SECONDS = 2  # below every socket timeout
 _RETRY_SECONDS = 0.5
 
 
@@ -33,6 +34,19 @@ class Waker:
         """End the current or the next sleep."""
         with contextlib.suppress(BlockingIOError):  # the pipe is full: the sleeper is awake anyway
             os.write(self._write_end, b"!")
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Let every signal that has a handler wake, too. For the main thread.
+
+        A handler that wakes is not enough: a signal that comes just before the sleep begins is only noted, and its
+        handler would run when the sleep is over.
+        """
+        before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
 
     def sleep(self, seconds: float) -> bool:
         """Sleep until woken, but not longer; True when woken."""

@@ -1,5 +1,5 @@
 -- gate: the one place where an image leaves pending. Put in front of every script that settles an image.
--- needs clock and types in front of it, and these arguments at the head of the script's ARGV:
+-- needs clock, types and all_or_nothing in front of it, and these arguments at the head of the script's ARGV:
 --
 -- ARGV[1] P, our key prefix   ARGV[2] R, RQ's   ARGV[3] seconds that a result lives   ARGV[4] '1' if hash fields expire
 --
@@ -32,50 +32,79 @@ local function gate_of(collection)
   return gate
 end
 
+-- id -> owner of those images that are pending; `ids` in any number.
+local IDS_PER_COMMAND = 1000 -- Lua's stack bounds what a command may be given
+local function owners_of(gate, ids)
+  local owners = {}
+  for from = 1, #ids, IDS_PER_COMMAND do
+    local part = {unpack(ids, from, math.min(from + IDS_PER_COMMAND - 1, #ids))}
+    for i, owner in ipairs(redis.call('HMGET', gate.pending, unpack(part))) do owners[part[i]] = owner or nil end
+  end
+  return owners
+end
+
 -- Which of a job's images `owner` may publish, as a set; `ids` in any number.
 local function owned(gate, ids, owner)
   local mine = {}
-  if #ids > 0 then
-    for i, value in ipairs(redis.call('HMGET', gate.pending, unpack(ids))) do
-      if value == owner then mine[ids[i]] = true end
-    end
+  for id, current in pairs(owners_of(gate, ids)) do
+    if current == owner then mine[id] = true end
   end
   return mine
 end
 
-local function set_with_expiry(key, ids, texts)
+local function set_with_expiry(key, ids, texts, undo)
   local pairs_ = {}
   for i, id in ipairs(ids) do
     pairs_[2 * i - 1] = id
     pairs_[2 * i] = texts[i]
   end
   redis.call('HSET', key, unpack(pairs_))
+  undo('HDEL', key, unpack(ids))
   if FIELDS_EXPIRE then
     redis.call('HPEXPIREAT', key, string.format('%d', milliseconds + RESULT_MS), 'FIELDS', #ids, unpack(ids))
   end
 end
 
--- Publish images of one job that owned() has named: {id, status, text, dead} each. `text` is a JSON object, to which the
--- stamps are appended before its closing brace; `dead` is the one-image request of an error that may be requeued, or ''.
--- The images leave pending with the last write, all together: an error before it leaves them where they were.
+local function count(key, field, by, undo)
+  redis.call('HINCRBY', key, field, by)
+  undo('HINCRBY', key, field, -by)
+end
+
+-- Publish images of one collection and queue that owned() has named: {id, status, text, dead} each, and `job` where
+-- they are of several jobs. `text` is a JSON object, to which the stamps are appended before its closing brace; `dead` is
+-- the one-image request of an error that may be requeued, or ''.
+-- The images leave pending with the last write, all together: an error before it leaves them where they were, and no
+-- trace of this call.
 local function publish(gate, queue, job, images)
   if #images == 0 then return end
   local ids, texts, dead_ids, dead_texts, errors = {}, {}, {}, {}, 0
-  for i, image in ipairs(images) do
-    local entry = redis.call('XADD', gate.completed, '*', 'id', image.id, 'status', image.status) -- sweep trims by age
-    ids[i] = image.id
-    texts[i] = string.sub(image.text, 1, -2) .. ',"entry":"' .. entry .. '","job":"' .. job .. '","finished_at":'
-      .. stamp .. '}'
-    if image.status == 'error' then errors = errors + 1 end
-    if image.dead ~= '' then
-      dead_ids[#dead_ids + 1] = image.id
-      dead_texts[#dead_ids] = image.dead
+  all_or_nothing(function(undo)
+    for i, image in ipairs(images) do
+      local entry = redis.call('XADD', gate.completed, '*', 'id', image.id, 'status', image.status) -- sweep trims by age
+      undo('XDEL', gate.completed, entry)
+      ids[i] = image.id
+      texts[i] = string.sub(image.text, 1, -2) .. ',"entry":"' .. entry .. '","job":"' .. (image.job or job)
+        .. '","finished_at":' .. stamp .. '}'
+      if image.status == 'error' then errors = errors + 1 end
+      if image.dead ~= '' then
+        dead_ids[#dead_ids + 1] = image.id
+        dead_texts[#dead_ids] = image.dead
+      end
     end
-  end
-  set_with_expiry(gate.results, ids, texts)
-  if #dead_ids > 0 then set_with_expiry(gate.dead, dead_ids, dead_texts) end
-  if errors < #ids then redis.call('HINCRBY', gate.totals, 'ok', #ids - errors) end
-  if errors > 0 then redis.call('HINCRBY', gate.totals, 'error', errors) end
-  redis.call('HINCRBY', WAITING, queue, -#ids)
-  redis.call('HDEL', gate.pending, unpack(ids))
+    set_with_expiry(gate.results, ids, texts, undo)
+    if #dead_ids > 0 then set_with_expiry(gate.dead, dead_ids, dead_texts, undo) end
+    if errors < #ids then count(gate.totals, 'ok', #ids - errors, undo) end
+    if errors > 0 then count(gate.totals, 'error', errors, undo) end
+    count(WAITING, queue, -#ids, undo)
+    redis.call('HDEL', gate.pending, unpack(ids))
+  end)
+end
+
+-- Give an image that owned() has named another try: from now on it belongs to a new job, which take finds when it is
+-- due. `fields` is the new job's hash, `due` in Unix seconds. Moving the ownership is the last write: before it, the new
+-- job owns nothing.
+local function retry(gate, queue, id, job, fields, due)
+  redis.call('HSET', R .. ':job:' .. job, unpack(fields))
+  redis.call('ZADD', R .. ':scheduled:' .. queue, string.format('%.6f', due), job)
+  redis.call('HSET', gate.pending, id, queue .. '|' .. job)
 end

@@ -59,6 +59,24 @@ def test_every_format_is_held_to_the_limits_and_may_reach_them(kind):
         decode(data, Limits(pixels_max=14_999))
 
 
+ANIMATED = ["GIF", "WEBP", "PNG", "AVIF"]
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_an_animation_may_have_so_many_frames_and_no_more(kind):
+    image = made.PALETTE if kind == "GIF" else made.COFFEE
+    data = made.encode(image, kind, save_all=True, append_images=[image.rotate(90 * turn) for turn in (2, 0, 2)])
+    assert decode(data, Limits(frames_max=4)).shape == (100, 150, 3)
+    with pytest.raises(ImageError, match="at most 3 are read; raise --max-frames") as caught:
+        decode(data, Limits(frames_max=3))
+    assert caught.value.code is ErrorCode.TOO_LARGE
+
+
+def test_pages_of_a_tiff_are_no_frames():
+    data = made.encode(made.COFFEE, "TIFF", save_all=True, append_images=[made.COFFEE] * 3)
+    assert decode(data, Limits(frames_max=1)).shape == (100, 150, 3)
+
+
 def test_a_jpeg_with_hundreds_of_scans_is_refused():
     data = made.encode(made.COFFEE, "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")

@@ -8,7 +8,7 @@ class FailsOnDemand:
     def __init__(self, sources):
         self.sources = sources
 
-    def __call__(self, ref):
+    def __call__(self, ref, allowance):
         demand, value = ref.split(":", 1)[1].lstrip("/").split("=")
         if demand == "fail":
             raise ImageError(ErrorCode(value), f"{ref} fails on demand")

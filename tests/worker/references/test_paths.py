@@ -4,6 +4,8 @@ import os
 import socket
 import tempfile
 import threading
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -234,36 +236,95 @@ def test_a_file_without_permission_is_forbidden():
             os.seteuid(user)
 
 
+@contextmanager
+def swapping(swap):
+    """Another thread that swaps all the time."""
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            swap()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def outcomes(root, ref, count):
+    fetch, seen = references(root).fetch, Counter()
+    for _ in range(count):
+        try:
+            seen[fetch(ref)] += 1
+        except ImageError as error:
+            seen[error.code] += 1
+    return seen
+
+
 def test_a_folder_swapped_for_a_link_meanwhile_never_leads_outside(root, tmp_path):
     """The classic race: `sub` is a folder, or a link to a folder outside, and changes all the time."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "b.jpg").write_bytes(SECRET)
     link, aside = root / "link", root / "aside"
-    stop = threading.Event()
 
     def swap():
-        while not stop.is_set():
-            link.symlink_to(outside)
-            (root / "sub").rename(aside)
-            link.rename(root / "sub")
-            (root / "sub").unlink()
-            aside.rename(root / "sub")
+        link.symlink_to(outside)
+        (root / "sub").rename(aside)
+        link.rename(root / "sub")
+        (root / "sub").unlink()
+        aside.rename(root / "sub")
 
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    seen = set()
-    try:
-        for _ in range(3000):
-            try:
-                seen.add(references(root).fetch("sub/b.jpg"))
-            except ImageError as error:
-                seen.add(error.code)
-    finally:
-        stop.set()
-        swapping.join()
+    with swapping(swap):
+        seen = outcomes(root, "sub/b.jpg", 10_000)
     assert SECRET not in seen
-    assert seen <= {INSIDE, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND}
+    assert set(seen) <= {INSIDE, ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND}
+
+
+@pytest.mark.parametrize("what", ["link", "fifo", "folder"])
+def test_a_file_swapped_for_something_else_meanwhile_never_leads_outside(root, tmp_path, what):
+    """`a.jpg` is a file, or a link to a file outside, a FIFO, or a folder: swapped by one rename, there is no gap."""
+    other = root / "other"
+    (tmp_path / "inside.jpg").write_bytes(INSIDE)
+
+    def swap():
+        if what == "link":
+            other.symlink_to(tmp_path / "secret.jpg")
+        elif what == "fifo":
+            os.mkfifo(other)
+        else:
+            other.mkdir()
+            (root / "a.jpg").unlink()
+        other.rename(root / "a.jpg")
+        if what == "folder":
+            (root / "a.jpg").rmdir()
+        other.write_bytes(INSIDE)
+        other.rename(root / "a.jpg")
+
+    with swapping(swap):
+        seen = outcomes(root, "a.jpg", 10_000)
+    assert SECRET not in seen
+    partial = {b""} if what == "folder" else set()
+    refused = {ErrorCode.FORBIDDEN, ErrorCode.NOT_FOUND, ErrorCode.UNSUPPORTED_FORMAT}
+    assert set(seen) <= {INSIDE} | partial | refused
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    "target",
+    ["/proc/self/environ", "/proc/self/root/etc/passwd", "/proc/self/cwd", "/proc/self/fd/0", "/dev/fd/0", "/dev/zero",
+     "/dev/stdin", "/proc/self/mem", "/proc/1/environ", "/etc/passwd", "..", "../secret.jpg"],
+)  # fmt: skip
+def test_no_link_leads_to_what_only_this_process_sees(root, target):
+    (root / "link.jpg").symlink_to(target)
+    (root / "folder").symlink_to("/proc/self")
+    for ref in ("link.jpg", f"{root}/link.jpg", f"file://{root}/link.jpg", target, f"folder/{Path(target).name}"):
+        with pytest.raises(ImageError) as caught:
+            references(root).fetch(ref)
+        assert caught.value.code is ErrorCode.FORBIDDEN
 
 
 def test_no_descriptor_is_left_open(root):

@@ -30,7 +30,6 @@ IMAGE_INPUTS = {
 # Rows of a depthwise window: depthwise.h holds 16 units of two rows, and output rows that begin in the middle of one
 # need one more row.
 MOST_DEPTHWISE_ROWS = 31
-MOST_PADDED_BYTES = 1 << 26  # of a picture that is copied with its padding, once for each call
 
 WORDS = {Form.ONE_FMA: "one FMA", Form.SIGNED: "signed FMA", Form.Q31: "64-bit rule"}
 
@@ -79,14 +78,9 @@ def _convolution(program: Program, operator: Convolution, t: Tensors) -> str:
     return f"convolution, {WORDS[program.convolution(shape, rule, t.x[0], t.y)]}"
 
 
-def _has_kernel(operator: Convolution) -> bool:
-    """Tell whether the kernels hold this geometry; what no real net has runs row by row in the portable way."""
+def _fits(operator: Depthwise) -> bool:
     window = operator.window
-    if isinstance(operator, Depthwise):
-        return window.dilation[0] == 1 and window.kernel[0] <= MOST_DEPTHWISE_ROWS
-    rows, columns = window.span(0, operator.out_height), window.span(1, operator.out_width)
-    padded = (rows + window.stride[0]) * (columns + window.stride[1]) * operator.linear.w.shape[3] * operator.group
-    return not any(window.pads) or padded <= MOST_PADDED_BYTES
+    return window.dilation[0] == 1 and window.kernel[0] <= MOST_DEPTHWISE_ROWS
 
 
 def _fully_connected(program: Program, operator: Int8FC, t: Tensors) -> str:
@@ -161,7 +155,9 @@ def find_kernel(operator: Operator) -> Emit | None:
         return None
     emit: object = None
     match operator:
-        case Convolution() if _has_kernel(operator):
+        case Depthwise() if _fits(operator):
+            emit = _convolution
+        case Convolution() if not isinstance(operator, Depthwise):
             emit = _convolution
         case Int8FC():
             emit = _fully_connected

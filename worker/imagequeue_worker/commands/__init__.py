@@ -7,4 +7,5 @@ evaluate.py       `evaluate`
 quantize.py       `quantize`
 import_tflite.py  `import-tflite`
 default_net.py    `default-net`
+rq_tools.py       `rq-info` and `dashboard`
 """

@@ -1,7 +1,6 @@
 """How often a net is right on pictures with known classes.
 
-labelled.py  pictures and what is on them: out of a folder, a manifest or an LMDB
-datum.py     the records of an LMDB
+labelled.py  pictures and what is on them: out of a folder, a manifest or an LMDB (of references/datum.py's records)
 scoring.py   top-1, top-5, and which classes are confused
 """
 

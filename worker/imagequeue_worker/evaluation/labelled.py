@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from imagequeue.sources import from_folder
 from imagequeue_worker.errors import WorkerError
-from imagequeue_worker.evaluation.datum import read_datum
 from imagequeue_worker.images import Limits, decode
+from imagequeue_worker.references.datum import read_datum
 
 _WNID = re.compile(r"(?<![A-Za-z0-9])n\d{8}(?!\d)")
 

@@ -64,6 +64,9 @@ _MAGIC: Final = tuple(
     )
 )
 _TURNED: Final = frozenset({"PNG", "WEBP"})  # Pillow turns TIFF by itself; OpenCV turns no other format
+# Their headers tell how many frames there are. GIF's are counted on the way to its end; of a TIFF, only the first page
+# is looked for.
+_COUNTED: Final = frozenset({"PNG", "WEBP", "AVIF"})
 # Pillow's words for a kind of file that it does not read.
 _UNSUPPORTED: Final = re.compile("unknown|unsupported|not supported|not installed", re.IGNORECASE)
 
@@ -84,7 +87,9 @@ def decode_other(data: bytes, name: str, limits: Limits) -> NDArray[np.uint8]:
             check_tiff(data)
         with _OPEN[name](io.BytesIO(data)) as image:
             limits.check_size(*image.size)
-            pixels = _load(data, name, image)
+            if name in _COUNTED:
+                limits.check_frames(getattr(image, "n_frames", 1))
+            pixels = _load(data, name, image, limits)
             # Asked for after loading: in a PNG it may stand behind the pixels.
             exif = image.info.get("exif", b"") if name in _TURNED else b""
             return turn(pixels, exif_orientation(exif))
@@ -99,9 +104,9 @@ def decode_other(data: bytes, name: str, limits: Limits) -> NDArray[np.uint8]:
         raise _refusal(name, error) from error
 
 
-def _load(data: bytes, name: str, image: ImageFile.ImageFile) -> NDArray[np.uint8]:
+def _load(data: bytes, name: str, image: ImageFile.ImageFile, limits: Limits) -> NDArray[np.uint8]:
     if name == "GIF":
-        check_gif(data, image)
+        check_gif(data, image, limits)
         return gif_bgr(data, image)
     if name == "PNG":
         check_png(data, image)

@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFile
 
+from imagequeue_worker.images.spec import Limits
+
 _HEADER_BYTES = 13
 _EXTENSION, _FRAME, _TRAILER = 0x21, 0x2C, 0x3B
 
 
-def check_gif(data: bytes, image: ImageFile.ImageFile) -> None:
-    """Raise ValueError when a GIF is cut, or when its first frame lies outside its picture."""
+def check_gif(data: bytes, image: ImageFile.ImageFile, limits: Limits) -> None:
+    """Raise ValueError when a GIF is cut, or when its first frame lies outside its picture; ImageError `too_large`."""
     width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     if image.size != (width, height):
         raise ValueError(f"its first frame lies outside its {width}x{height} pixels")
-    position = _HEADER_BYTES + _table_bytes(data[10])
+    position, frames = _HEADER_BYTES + _table_bytes(data[10]), 0
     try:
         while data[position] != _TRAILER:
             block = data[position]
@@ -27,6 +29,8 @@ def check_gif(data: bytes, image: ImageFile.ImageFile) -> None:
             if block == _EXTENSION:
                 position = _after_pieces(data, position + 1)
             elif block == _FRAME:
+                frames += 1
+                limits.check_frames(frames)
                 position += 9 + _table_bytes(data[position + 8])
                 position = _after_pieces(data, position + 1)
     except IndexError:

@@ -50,6 +50,7 @@ class Limits:
     image_bytes_max: int = 64 << 20
     pixels_max: int = 100_000_000  # 300 MB of BGR; a progressive JPEG needs three times that for a moment
     side_max: int = 65_535  # JPEG's own
+    frames_max: int = 10_000  # of an animation: its decoder visits all of them to find the first
 
     def check_bytes(self, count: int) -> None:
         """Raise ImageError `too_large` when a file of `count` bytes is above the limit."""
@@ -57,6 +58,14 @@ class Limits:
             raise ImageError(
                 ErrorCode.TOO_LARGE,
                 f"image has {count} bytes; at most {self.image_bytes_max} are read; raise --max-image-bytes",
+            )
+
+    def check_frames(self, count: int) -> None:
+        """Raise ImageError `too_large` when an animation of `count` frames is above the limit."""
+        if count > self.frames_max:
+            raise ImageError(
+                ErrorCode.TOO_LARGE,
+                f"image has {count} frames or more; at most {self.frames_max} are read; raise --max-frames",
             )
 
     def check_size(self, width: int, height: int) -> None:

@@ -1,5 +1,6 @@
-"""The worker's Lua scripts, in the order of a job's life: take, heartbeat, finish or put_back, reclaim.
+"""The worker's Lua scripts, in the order of a job's life: take, heartbeat, publish, retry, finish or put_back, reclaim.
 
-`sweep` removes what has aged; `settle` serves jobs that a stock `rq worker` runs; `backlog` only reads. `lease` and
+`reconcile` mends pending images that no job carries any more, `recount` the counts of what waits; `sweep` removes what
+has aged; `stop` is RQ's stop-job; `settle` serves jobs that a stock `rq worker` runs; `backlog` only reads. `lease` and
 `prefixes` are parts of others.
 """

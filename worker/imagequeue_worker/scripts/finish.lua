@@ -1,5 +1,5 @@
 -- finish: publish the images of leased jobs, and close the jobs in RQ.
--- in front: clock, types, gate, lease
+-- in front: clock, types, all_or_nothing, gate, lease
 --
 -- KEYS[1] R:worker:<worker>
 -- ARGV[1…4] as the gate wants them   ARGV[5] worker
@@ -25,7 +25,7 @@ end
 
 local jobs = {}
 while cursor <= #ARGV do
-  local job = {images = {}, ids = {}, mine = {}}
+  local job = {images = {}, ids = {}}
   job.queue, job.id, job.execution, job.collection, job.status, job.answer, job.taken_at, job.dependents_queued,
     job.count = next_arguments(9)
   for i = 1, job.count do
@@ -37,7 +37,7 @@ while cursor <= #ARGV do
 end
 
 -- Read: whatever is of the wrong type must be met before the first write.
-local dependents = {}
+local dependents, asked = {}, {} -- asked: gate -> ids, so that all jobs of a collection cost one command
 for _, job in ipairs(jobs) do
   local hash = R .. ':job:' .. job.id
   expect(wip_key(job.queue), 'zset'); expect(R .. ':results:' .. job.id, 'stream')
@@ -49,11 +49,33 @@ for _, job in ipairs(jobs) do
   dependents[#dependents + 1] = hash .. ':dependents'
   if job.leased and job.count + 0 > 0 then
     job.gate = gate_of(job.collection)
-    job.mine = owned(job.gate, job.ids, job.queue .. '|' .. job.id)
+    local ids = asked[job.gate] or {}
+    asked[job.gate] = ids
+    for _, id in ipairs(job.ids) do ids[#ids + 1] = id end
   end
 end
+local owners = {}
+for gate, ids in pairs(asked) do owners[gate] = owners_of(gate, ids) end
 expect(R .. ':worker:' .. worker .. ':executions', 'set'); expect(worker_hash, 'hash')
 local some_have_dependents = #jobs > 0 and redis.call('EXISTS', unpack(dependents)) > 0
+
+-- Which images each job publishes: those that it owns, and each once. Gathered by collection and queue.
+local groups = {}
+for _, job in ipairs(jobs) do
+  job.published = {}
+  local owner = job.queue .. '|' .. job.id
+  for i, image in ipairs(job.leased and job.images or {}) do
+    local mine = owners[job.gate][image.id] == owner
+    job.published[i] = mine and '1' or '0'
+    if mine then
+      owners[job.gate][image.id] = nil
+      local queues = groups[job.gate] or {}
+      groups[job.gate], queues[job.queue] = queues, queues[job.queue] or {}
+      image.job = job.id
+      table.insert(queues[job.queue], image)
+    end
+  end
+end
 
 local function has_dependents(job)
   return some_have_dependents and job.dependents_queued ~= '1'
@@ -62,25 +84,21 @@ end
 
 -- Write.
 work_when_full(P)
+for gate, queues in pairs(groups) do
+  for queue, images in pairs(queues) do publish(gate, queue, nil, images) end
+end
 local reply, ended = {}, {finished = 0, failed = 0}
 for number, job in ipairs(jobs) do
   if not job.leased then
     reply[number] = job.done_before and '2' or '0'
   else
-    local images, published = {}, {}
-    for i, image in ipairs(job.images) do
-      published[i] = job.mine[image.id] and '1' or '0'
-      if job.mine[image.id] then images[#images + 1] = image end
-      job.mine[image.id] = nil
-    end
-    if #images > 0 then publish(job.gate, job.queue, job.id, images) end
     local waits = has_dependents(job)
     if not waits then
       close(job.queue, job.id, job.execution, worker, job.status, job.answer, job.taken_at, job)
       forget(job.queue, job.id, job.execution, worker)
       ended[job.status] = ended[job.status] + 1
     end
-    reply[number] = (waits and '3' or '1') .. table.concat(published)
+    reply[number] = (waits and '3' or '1') .. table.concat(job.published)
   end
 end
 register()

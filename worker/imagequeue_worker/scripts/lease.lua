@@ -41,9 +41,10 @@ local function count_of(value)
   return number and number > 0 and number < 1e9 and math.floor(number) or 0
 end
 
+-- A lifetime out of a job's hash: -1 is RQ's "for ever"; what EXPIRE would refuse is as if it were not there.
 local function seconds_or(value, default)
   local number = tonumber(value)
-  return number and math.floor(number) or default
+  return number and number >= -1 and number < 1e10 and math.floor(number) or default
 end
 
 -- Jobs that have ended, gathered over a whole call: registry -> {score, job, score, job …}.

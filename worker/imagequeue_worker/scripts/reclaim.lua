@@ -1,5 +1,5 @@
 -- reclaim: put jobs whose worker is gone back to the front of their queues.
--- in front: clock, types, gate, verdict, lease
+-- in front: clock, types, all_or_nothing, gate, verdict, lease
 --
 -- KEYS[1…] R:wip:<queue>
 -- ARGV[1…4] as the gate wants them   ARGV[5] a worker that is known to be dead, or '' for every lease that has ended

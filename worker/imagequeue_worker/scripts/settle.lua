@@ -1,5 +1,5 @@
 -- settle: publish images for a job that runs under a stock `rq worker`, which holds RQ's lease and not ours.
--- in front: clock, types, gate
+-- in front: clock, types, all_or_nothing, gate
 --
 -- KEYS[1] P:pending:<collection>
 -- ARGV[1…4] as the gate wants them   ARGV[5] queue   ARGV[6] job   ARGV[7] collection

@@ -1,5 +1,5 @@
 -- sweep: remove what has aged, for a few collections a call.
--- in front: clock, types, gate
+-- in front: clock, types, all_or_nothing, gate
 --
 -- KEYS[1] P:collections   KEYS[2] P:rates
 -- ARGV[1…4] as the gate wants them   ARGV[5] SSCAN cursor, '0' to begin   ARGV[6] entries per collection and call

@@ -1,5 +1,5 @@
 -- take: lease the jobs at the head of the most urgent queue that has work.
--- in front: clock, types, gate, verdict, lease
+-- in front: clock, types, all_or_nothing, gate, verdict, lease
 --
 -- KEYS[1…] R:queue:<queue>, most urgent first
 -- ARGV[1…4] as the gate wants them   ARGV[5] worker   ARGV[6] images wanted   ARGV[7] lease seconds
@@ -101,21 +101,26 @@ for i, list in ipairs(KEYS) do
   end
 end
 
+local asked = {} -- gate -> ids, so that all jobs of a collection cost one command
 for _, job in ipairs(jobs) do
   job.owned = {}
   -- A collection whose keys are damaged stops its own jobs, nobody else's: they come without images, to be failed.
-  if job.collection ~= '' then
-    local whole, gate = pcall(gate_of, job.collection)
-    if whole then
-      job.gate = gate
-      local mine = owned(gate, job.ids, job.queue .. '|' .. job.id)
-      for _, id in ipairs(job.ids) do
-        if mine[id] then job.owned[#job.owned + 1] = id end
-        mine[id] = nil -- an id that is listed twice is one image
-      end
-    else
-      job.collection = ''
-    end
+  local whole, gate = job.collection ~= '', nil
+  if whole then whole, gate = pcall(gate_of, job.collection) end
+  if whole then
+    job.gate, asked[gate] = gate, asked[gate] or {}
+    for _, id in ipairs(job.ids) do asked[gate][#asked[gate] + 1] = id end
+  else
+    job.collection = ''
+  end
+end
+local owners = {}
+for gate, ids in pairs(asked) do owners[gate] = owners_of(gate, ids) end
+for _, job in ipairs(jobs) do
+  local owner, seen = job.queue .. '|' .. job.id, {}
+  for _, id in ipairs(job.gate and job.ids or {}) do
+    if owners[job.gate][id] == owner and not seen[id] then job.owned[#job.owned + 1] = id end
+    seen[id] = true -- an id that is listed twice is one image
   end
 end
 

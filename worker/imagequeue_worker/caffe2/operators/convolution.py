@@ -25,8 +25,10 @@ class Convolution(Operator):
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
         x, w, _ = inputs
         weights, bias = check_parameters(args, inputs, 4)
-        batch, height, width, _ = picture(args, x)
+        batch, height, width, channels = picture(args, x)
         self.window = read_window(args)
+        top, left, bottom, right = self.window.pads
+        check_size(args, (1, height + top + bottom, width + left + right, channels))
         self.group = args.integer("group", 1)
         self.out_height, self.out_width = self.window.output(args, height, width)
         shape = check_size(args, (batch, self.out_height, self.out_width, w.shape[0]))

@@ -33,12 +33,26 @@ class Datum:
         if self.encoded:
             return decode(self.data, limits)
         limits.check_size(self.width, self.height)
+        planes = self._planes()
+        return np.ascontiguousarray(np.broadcast_to(planes.transpose(1, 2, 0), (self.height, self.width, 3)))
+
+    def file(self) -> bytes:
+        """The picture as an image file, from which `picture` can be decoded: a raw one becomes PPM, or PGM if grey.
+
+        Raises ImageError `corrupt` where the size and the data of a raw record do not fit each other.
+        """
+        if self.encoded:
+            return self.data
+        planes = self._planes()
+        head = f"P{'6' if self.channels == 3 else '5'} {self.width} {self.height} 255\n"
+        return head.encode() + planes[::-1].transpose(1, 2, 0).tobytes()  # BGR planes, RGB pixels
+
+    def _planes(self) -> NDArray[np.uint8]:
         expected = self.channels * self.height * self.width
-        if self.channels not in (1, 3) or expected <= 0 or len(self.data) != expected:
+        if self.channels not in (1, 3) or min(self.height, self.width) <= 0 or len(self.data) != expected:
             size = f"{self.channels}x{self.height}x{self.width}"
             raise ImageError(ErrorCode.CORRUPT, f"raw Datum of {size} has {len(self.data)} bytes; 1 or 3 channels fit")
-        planes = np.frombuffer(self.data, np.uint8).reshape(self.channels, self.height, self.width)
-        return np.ascontiguousarray(np.broadcast_to(planes.transpose(1, 2, 0), (self.height, self.width, 3)))
+        return np.frombuffer(self.data, np.uint8).reshape(self.channels, self.height, self.width)
 
 
 _INTEGERS = {1: "channels", 2: "height", 3: "width", 5: "label"}

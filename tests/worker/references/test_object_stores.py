@@ -1,0 +1,88 @@
+"""`s3:` references against moto's S3 server on loopback; other stores are made in the same way."""
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from imagequeue.contract import ErrorCode
+from imagequeue_worker.errors import ImageError
+from imagequeue_worker.references import ImageSources, References
+
+OBJECTS = {"a.jpg": b"a picture" * 1000, "folder/b c%20?#+.jpg": b"odd", "empty.jpg": b""}
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="pictures")
+        for key, data in OBJECTS.items():
+            client.put_object(Bucket="pictures", Key=key, Body=data)
+        yield References(ImageSources(fetch_seconds=60.0))
+    server.stop()
+
+
+def code_of(ours, ref):
+    with pytest.raises(ImageError) as caught:
+        ours.fetch(ref)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("scheme", ["s3", "S3", "s3a"])
+@pytest.mark.parametrize("key", OBJECTS)
+def test_objects_are_read_by_their_very_keys(s3, scheme, key):
+    assert s3.fetch(f"{scheme}://pictures/{key}") == OBJECTS[key]
+
+
+@pytest.mark.parametrize("ref", ["s3://pictures/none.jpg", "s3://nobucket/a.jpg"])
+def test_what_is_not_there_is_not_found(s3, ref):
+    assert code_of(s3, ref) is ErrorCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "ref", ["s3://", "s3://pictures", "s3://pictures/", "s3:///a.jpg", "s3://../a", "s3://pic tures/a"]
+)
+def test_what_names_no_object_is_an_error(s3, ref):
+    assert code_of(s3, ref) in (ErrorCode.NOT_FOUND, ErrorCode.FETCH_FAILED, ErrorCode.UNSUPPORTED_REFERENCE)
+
+
+@pytest.mark.parametrize("ref", ["s3::file:///etc/passwd", "s3://x::file:///etc/passwd", "s3://pictures/a::b"])
+def test_chains_are_refused(s3, ref):
+    assert code_of(s3, ref) is ErrorCode.UNSUPPORTED_REFERENCE
+
+
+def test_the_limit_holds_and_no_more_is_asked_for(s3):
+    size = len(OBJECTS["a.jpg"])
+    assert References(ImageSources(image_bytes_max=size, fetch_seconds=60.0)).fetch("s3://pictures/a.jpg")
+    small = References(ImageSources(image_bytes_max=size - 1, fetch_seconds=60.0))
+    assert code_of(small, "s3://pictures/a.jpg") is ErrorCode.TOO_LARGE
+
+
+def test_time_is_bounded(s3):
+    hurried = References(ImageSources(fetch_seconds=0.0001))
+    assert code_of(hurried, "s3://pictures/a.jpg") is ErrorCode.FETCH_TIMEOUT
+
+
+@pytest.mark.parametrize(("ref", "extra"), [("gs://b/k", "gs"), ("az://b/k", "az"), ("abfs://b/k", "az")])
+def test_a_store_whose_package_is_not_installed_says_which_extra_brings_it(ref, extra):
+    pytest.importorskip("fsspec")
+    for module in ("gcsfs", "adlfs"):
+        try:
+            __import__(module)
+        except ImportError:
+            continue
+        pytest.skip(f"{module} is installed")
+    with pytest.raises(ImageError, match=rf"imagequeue\[{extra}\]") as caught:
+        References(ImageSources()).fetch(ref)
+    assert caught.value.code is ErrorCode.UNSUPPORTED_REFERENCE
