@@ -385,3 +385,16 @@ def test_a_job_hash_of_another_type_does_not_hold_up_the_others(
     with damaged(connection, contract.job_key(one.job)):
         reclaim(worker)
     assert field(connection, two.job, "status") == "queued"
+
+
+def test_losses_count_from_the_last_image_that_got_a_result(
+    producer: Producer, worker: Protocol, connection: redis.Redis
+) -> None:
+    submit(producer, *"abcdef")
+    for _ in range(5):
+        (job,) = worker.take(64).jobs
+        worker.publish(job.lease, COLLECTION, rows(job)[:4])
+        end_leases(connection, job.lease)
+        assert [what for _, _, what in reclaim(worker, losses_max=3)] == ["requeued"]
+    what = [what for _ in range(2) for lease in take_and_lose(worker, connection) for _, _, what in reclaim(worker, 3)]
+    assert (what, pending(connection)) == (["requeued", "worker_lost"], set())

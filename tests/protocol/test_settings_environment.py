@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ GOOD: dict[str, tuple[str, Any]] = {
     "processes": ("3", 3),
     "batch_images": ("64", 64),
     "max_wait_ms": ("20", 20),
+    "fetch_concurrency": ("64", 64),
+    "fetch_per_host": ("2", 2),
+    "fetch_timeout": ("2.5", 2.5),
+    "max_redirects": ("0", 0),
+    "allow_networks": ("10.1.0.0/16 fd00::/8", (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))),
     "decode_threads": ("4", 4),
     "lease_seconds": ("1.5", 1.5),
     "losses_max": ("3", 3),
@@ -36,6 +42,8 @@ GOOD: dict[str, tuple[str, Any]] = {
     "grace": ("0", 0.0),
     "result_ttl": ("60", 60),
     "max_image_bytes": ("1000", 1000),
+    "max_bytes_in_flight": ("64M", 64 << 20),
+    "max_frames": ("10", 10),
     "max_pixels": ("1000000", 1_000_000),
     "max_side": ("4096", 4096),
     "metrics_host": ("0.0.0.0", "0.0.0.0"),
@@ -51,6 +59,13 @@ BAD: dict[str, list[str]] = {
     "processes": ["-1", "many", "1.5"],
     "batch_images": ["0", "1025", "many"],
     "max_wait_ms": ["-1", "60001", "1.5"],
+    "fetch_concurrency": ["0", "1025"],
+    "fetch_per_host": ["0", "1025"],
+    "fetch_timeout": ["0", "nan", "long"],
+    "max_redirects": ["-1", "101"],
+    "allow_networks": ["10.1.0.0/99", "intranet"],
+    "max_bytes_in_flight": ["-1", "2GB", "much"],
+    "max_frames": ["0"],
     "decode_threads": ["0", "65"],
     "lease_seconds": ["0.5", "-1", "nan", "inf", "long"],
     "losses_max": ["0", "-1"],

@@ -168,7 +168,7 @@ def test_a_busy_server_is_asked_three_times_and_no_more(server):
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("after", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("after", ["3600", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"])
 def test_a_server_that_wants_to_be_left_alone_is_left_alone(server, after):
     server.answers["/busy"] = body(b"", "429 Too Many Requests", Retry_After=after)
     ours = references()

@@ -7,7 +7,8 @@
 --
 -- Returns per job {queue, job, 'requeued' or 'worker_lost' or 'dropped'}.
 -- The attempt stays charged, and the loss is counted. A job that has lost its last lease ends: its images get
--- `worker_lost`, so that no image can take workers down for ever.
+-- `worker_lost`, so that no image can take workers down for ever. Losses count from the last image of the job that got
+-- a result: a storm that lets a job finish some images between two kills condemns none of them.
 
 local dead_worker, losses_max, limit = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local FIRST_QUEUE, SCAN_MAX = 8, 10000
@@ -22,13 +23,13 @@ local function read(queue, member)
   if not id then return nil end
   local hash = R .. ':job:' .. id
   local values = redis.pcall('HMGET', hash, 'status', 'losses', 'collection', 'ids', 'data', 'model', 'attempts',
-    'submitted_at', 'worker_name', 'failure_ttl', 'origin')
+    'submitted_at', 'worker_name', 'failure_ttl', 'origin', 'left')
   if values.err then values = {} end
   return {
     queue = queue or values[11] or '', id = id, execution = execution, status = values[1] or '',
     losses = count_of(values[2]) + 1, collection = values[3] or '', ids = values[4] or '', data = values[5],
     model = values[6], attempts = values[7], submitted_at = values[8], failure_ttl = values[10],
-    worker = dead_worker ~= '' and dead_worker or values[9] or '',
+    worker = dead_worker ~= '' and dead_worker or values[9] or '', left_before = tonumber(values[12]),
   }
 end
 
@@ -56,16 +57,19 @@ for _, job in ipairs(jobs) do
   local whole, gate = pcall(gate_of, job.collection)
   if whole and job.collection ~= '' then job.gate = gate end
   expect(R .. ':worker:' .. job.worker .. ':executions', 'set')
+  job.listed = {}
+  for id in string.gmatch(job.ids, '[^\n]+') do job.listed[#job.listed + 1] = id end
+  job.mine = job.gate and owned(job.gate, job.listed, job.queue .. '|' .. job.id) or {}
+  job.left = 0
+  for _ in pairs(job.mine) do job.left = job.left + 1 end
+  if job.left_before and job.left < job.left_before then job.losses = 1 end
   if job.losses >= losses_max then expect(R .. ':results:' .. job.id, 'stream') end
 end
 
 local function end_as_lost(job)
   local images, message = images_of(job.data), 'workers died on its job ' .. job.losses .. ' times'
-  local ids = {}
-  for id in string.gmatch(job.ids, '[^\n]+') do ids[#ids + 1] = id end
-  local mine = job.gate and owned(job.gate, ids, job.queue .. '|' .. job.id) or {}
-  local lost = {}
-  for _, id in ipairs(ids) do
+  local mine, lost = job.mine, {}
+  for _, id in ipairs(job.listed) do
     if mine[id] then
       lost[#lost + 1] = {
         id = id, status = 'error', text = failure_text(id, images[id], 'worker_lost', message, job),
@@ -90,8 +94,8 @@ for number, job in ipairs(jobs) do
     end_as_lost(job)
     what = 'worker_lost'
   elseif job.status == 'started' then
-    redis.call('HSET', R .. ':job:' .. job.id, 'status', 'queued', 'losses', job.losses, 'worker_name', '',
-      'started_at', '', 'enqueued_at', iso, 'queued_at', stamp)
+    redis.call('HSET', R .. ':job:' .. job.id, 'status', 'queued', 'losses', job.losses, 'left', job.left,
+      'worker_name', '', 'started_at', '', 'enqueued_at', iso, 'queued_at', stamp)
     redis.call('LPUSH', R .. ':queue:' .. job.queue, job.id)
     what = 'requeued'
   end
