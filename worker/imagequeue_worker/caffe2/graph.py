@@ -160,6 +160,11 @@ def _prelude(graph: Graph, nodes: Sequence[Node]) -> Iterator[Node]:
                 f"blob {graph.names[slot]!r}, the image, is read by {found}; must go to one Int8Quantize, "
                 "through NCHW2NHWC at most"
             )
+        if readers[0].inputs != (slot,):
+            raise InvalidNet(
+                f"{readers[0].args.op_type}{readers[0].args.where} reads {len(readers[0].inputs)} blobs; "
+                f"must read {graph.names[slot]!r}, the image, alone"
+            )
         yield readers[0]
         if readers[0].args.op_type == "Int8Quantize":
             return

@@ -54,8 +54,7 @@ if dead_worker ~= '' then
   end
 end
 for _, job in ipairs(jobs) do
-  local whole, gate = pcall(gate_of, job.collection)
-  if whole and job.collection ~= '' then job.gate = gate end
+  if job.collection ~= '' then job.gate = gate_unless_damaged(job.collection) end
   expect(R .. ':worker:' .. job.worker .. ':executions', 'set')
   job.listed = {}
   for id in string.gmatch(job.ids, '[^\n]+') do job.listed[#job.listed + 1] = id end

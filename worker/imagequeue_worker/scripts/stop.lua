@@ -15,10 +15,10 @@ expect(R .. ':failed:' .. queue, 'zset'); expect(R .. ':worker:' .. worker .. ':
 if not has_lease(queue, id, execution) then return -1 end
 local values = redis.call('HMGET', hash, 'collection', 'ids', 'data', 'attempts', 'submitted_at', 'failure_ttl')
 local job = {attempts = values[4], submitted_at = values[5], failure_ttl = values[6]}
-local whole, gate = pcall(gate_of, values[1] or '')
+local gate = gate_unless_damaged(values[1] or '')
 local known, ids, cancelled = images_of(values[3]), {}, {}
 for image in string.gmatch(values[2] or '', '[^\n]+') do ids[#ids + 1] = image end
-local mine = whole and owned(gate, ids, queue .. '|' .. id) or {}
+local mine = gate and owned(gate, ids, queue .. '|' .. id) or {}
 for _, image in ipairs(ids) do
   if mine[image] then
     local text = failure_text(image, known[image], 'cancelled', 'its job was stopped', job)
@@ -28,7 +28,7 @@ for _, image in ipairs(ids) do
 end
 
 work_when_full(P)
-if whole then publish(gate, queue, id, cancelled) end
+if gate then publish(gate, queue, id, cancelled) end
 -- zlib text in base64, as RQ reads it: "stopped".
 close(queue, id, execution, worker, 'failed', 'eJwrLskvKEhNAQAMTQMA', stamp, job)
 if redis.call('EXISTS', hash) == 1 then

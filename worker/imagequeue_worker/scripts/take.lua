@@ -105,9 +105,8 @@ local asked = {} -- gate -> ids, so that all jobs of a collection cost one comma
 for _, job in ipairs(jobs) do
   job.owned = {}
   -- A collection whose keys are damaged stops its own jobs, nobody else's: they come without images, to be failed.
-  local whole, gate = job.collection ~= '', nil
-  if whole then whole, gate = pcall(gate_of, job.collection) end
-  if whole then
+  local gate = job.collection ~= '' and gate_unless_damaged(job.collection)
+  if gate then
     job.gate, asked[gate] = gate, asked[gate] or {}
     for _, id in ipairs(job.ids) do asked[gate][#asked[gate] + 1] = id end
   else
