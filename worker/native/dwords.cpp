@@ -13,7 +13,8 @@ constexpr int kMostOpen = 256;   // groups that are tried: more than layers of 1
 // For each 16-bit lane the sums of the positive and of the negative weights: [dwords][2][pairs].
 class Parts {
  public:
-  explicit Parts(const Dwords& dwords) : pairs_(dwords.bytes() / 2), sums_(dwords.size() * 2 * pairs_) {
+  explicit Parts(const Dwords& dwords)
+      : pairs_(dwords.bytes() / 2), sums_(dwords.size() * 2 * pairs_), largest_(dwords.size()) {
     for (size_t i = 0; i < dwords.size(); ++i) {
       const int8_t* w = dwords.weights(i);
       uint8_t* sums = sums_.data() + i * bytes();
@@ -22,26 +23,27 @@ class Parts {
         sums[pair] = uint8_t(std::max(a, 0) + std::max(b, 0));
         sums[pairs_ + pair] = uint8_t(-std::min(a, 0) - std::min(b, 0));
       }
+      largest_[i] = uint32_t(std::max_element(sums, sums + bytes()) - sums);
     }
   }
 
   size_t bytes() const { return 2 * pairs_; }
   const uint8_t* at(size_t i) const { return sums_.data() + i * bytes(); }
+  uint32_t largest(size_t i) const { return largest_[i]; }  // where its largest sum is
 
   // Dwords by their largest sum, the largest first.
   std::vector<uint32_t> largest_first() const {
-    const size_t count = sums_.size() / bytes();
-    std::vector<uint8_t> largest(count);
-    for (size_t i = 0; i < count; ++i) largest[i] = *std::max_element(at(i), at(i) + bytes());
-    std::vector<uint32_t> order(count);
+    std::vector<uint32_t> order(largest_.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return largest[a] > largest[b]; });
+    const auto most = [this](uint32_t i) { return at(i)[largest_[i]]; };
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return most(a) > most(b); });
     return order;
   }
 
  private:
   size_t pairs_;
   std::vector<uint8_t> sums_;
+  std::vector<uint32_t> largest_;
 };
 
 // Whether sums fit into the room that a group has left. Bytes of seven bits, a multiple of eight of them: a borrow from
@@ -68,9 +70,12 @@ Grouping first_fit(const Parts& parts, const std::vector<uint32_t>& order, size_
   std::vector<Open> open;
   for (const uint32_t dword : order) {
     const uint8_t* sums = parts.at(dword);
+    const size_t largest = parts.largest(dword);
     const auto oldest = open.size() > kMostOpen ? open.end() - kMostOpen : open.begin();
-    auto found = std::find_if(oldest, open.end(),
-                              [&](const Open& o) { return fits(sums, o.room.data(), parts.bytes()); });
+    auto found = std::find_if(oldest, open.end(), [&](const Open& o) {
+      // Most groups have no room where the dword needs most.
+      return sums[largest] <= o.room[largest] && fits(sums, o.room.data(), parts.bytes());
+    });
     if (found == open.end()) {
       open.push_back({{}, std::vector<uint8_t>(parts.bytes(), uint8_t(kBound))});
       found = open.end() - 1;
@@ -91,17 +96,19 @@ Grouping first_fit(const Parts& parts, const std::vector<uint32_t>& order, size_
 
 bool Dwords::append(int32_t offset, int32_t* rest, bool bounded) {
   offsets_.push_back(offset);
-  bool left = false;
+  weights_.resize(weights_.size() + bytes());
+  int8_t* weights = weights_.data() + weights_.size() - bytes();
+  int32_t left = 0;
   for (size_t i = 0; i < bytes(); i += 2) {
     const int32_t lowest = bounded ? -kBound : -128;
     const int32_t a = std::clamp(rest[i], lowest, 127);
     int32_t b = std::clamp(rest[i + 1], lowest, 127);
     if (bounded) b = std::clamp(b, -kBound - std::min(a, 0), kBound - std::max(a, 0));
-    weights_.push_back(int8_t(a)), weights_.push_back(int8_t(b));
+    weights[i] = int8_t(a), weights[i + 1] = int8_t(b);
     rest[i] -= a, rest[i + 1] -= b;
-    left |= (rest[i] | rest[i + 1]) != 0;
+    left |= rest[i] | rest[i + 1];
   }
-  return left;
+  return left != 0;
 }
 
 void Dwords::append(const Dwords& others) {
