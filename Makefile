@@ -18,9 +18,11 @@ ARGS ?=
 # How much of the storms `make chaos` runs, and with which seed
 FULL ?=
 SEED ?=
+# `make emulated` passes where SIMDe is missing, unless this says "required"
+EMULATED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-peers chaos neon default-net clean wheel
+.PHONY: help demo test check format bench bench-peers chaos neon emulated asan fuzz default-net clean wheel
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -58,6 +60,16 @@ chaos: $(VENV)/dev ## Kill, pause, cut and fill on purpose, and write build/chao
 
 neon: ## Build the native engine for aarch64 with a cross compiler and check it under qemu, where both are
 	@tests/native/neon.sh build/neon
+
+emulated: $(VENV)/dev ## Test all x86-64 paths of the native engine, through SIMDe where need be; EMULATED=required
+	@EMULATED=$(EMULATED) tests/native/emulated.sh build/emulated $(BIN)/python $(ARGS)
+
+asan: $(VENV)/dev ## Test the native engine with AddressSanitizer and UndefinedBehaviorSanitizer
+	@tests/native/asan.sh build/asan $(BIN)/python $(ARGS)
+
+fuzz: $(VENV)/dev ## Run damaged nets and random operators through every engine; ARGS="--mutants 1000000 --seed 7"
+	@$(BIN)/python tests/fuzz/nets.py $(ARGS)
+	@$(BIN)/python tests/fuzz/operators.py
 
 default-net: $(VENV)/default-net ## Install what making nets needs (torch: large), and build the default net
 	@$(BIN)/imagequeue-worker default-net

@@ -86,6 +86,12 @@ def test_the_image_must_be_quantized_first(tmp_path: Path):
         load(tmp_path, predict=change(tiny_predict(), "q", type="NHWC2NCHW"))
 
 
+@pytest.mark.parametrize(("blob", "inputs"), [("nhwc", ("data", "w1")), ("q", ("nhwc", "b1")), ("q", ("nhwc", "nhwc"))])
+def test_what_quantizes_the_image_reads_nothing_else(tmp_path: Path, blob: str, inputs: tuple[str, ...]):
+    with pytest.raises(InvalidNet, match="the image, alone"):
+        load(tmp_path, predict=change(tiny_predict(), blob, inputs=inputs))
+
+
 def test_outputs_must_exist(tmp_path: Path):
     with pytest.raises(InvalidNet, match="names 2 outputs"):
         load(tmp_path, predict=change(tiny_predict(), "relu", outputs=("relu", "more")))

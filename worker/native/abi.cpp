@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "program.h"
+#include "resize.h"
 
 #define IQ_API extern "C" __attribute__((visibility("default")))
 
@@ -135,6 +136,12 @@ IQ_API int32_t iq_run(const Program* program, int64_t count, const uint8_t* cons
 IQ_API int32_t iq_profile(const Program* program, int32_t rounds, const uint8_t* const* inputs, const uint8_t* table,
                           int32_t channels, double* nanoseconds) {
   return guarded([&] { return program->profile(rounds, inputs, table, channels, nanoseconds), 0; });
+}
+
+// Resizes uint8 [rows.src][columns.src][3], rows `pitch` bytes apart, and writes the crop, uint8 [rows.size][columns.size][3].
+IQ_API int32_t iq_resize(const uint8_t* pixels, int64_t pitch, const Axis* rows, const Axis* columns, int32_t vectors,
+                         uint8_t* out) {
+  return guarded([&] { return resize(pixels, pitch, *rows, *columns, vectors != 0, out), 0; });
 }
 
 // For tests: compares the chosen form with the rule for every accumulator in [first, last]; returns how many differ.

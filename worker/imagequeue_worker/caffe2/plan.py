@@ -53,11 +53,16 @@ class Plan:
     alias: dict[int, int] = field(default_factory=dict)
     rowwise: bool = True
 
+    def names(self, slot: int) -> list[int]:
+        """Follow aliases: the slot, and those whose bytes it has; the last one holds them."""
+        names = [slot]
+        while names[-1] in self.alias:
+            names.append(self.alias[names[-1]])
+        return names
+
     def source(self, slot: int) -> int:
-        """Follow aliases to the slot that holds the bytes."""
-        while slot in self.alias:
-            slot = self.alias[slot]
-        return slot
+        """Find the slot that holds a slot's bytes."""
+        return self.names(slot)[-1]
 
 
 def check(graph: Graph, entry: TensorSpec) -> Plan:
@@ -95,13 +100,14 @@ def fuse(plan: Plan, kept: Iterable[int]) -> None:
     for step in plan.steps:
         x, y = step.inputs[0] if step.inputs else -1, step.outputs[0]
         writer = writers.get(plan.source(x))
-        single = readers.get(x) == 1 and x not in kept
+        # Every name of the bytes that are clipped: nobody else may see them under one of these.
+        single = all(readers.get(slot) == 1 and slot not in kept for slot in plan.names(x))
         second_read = any(slot in readers or slot in kept for slot in step.outputs[1:])
         if writer and writer.emit and not writer.relu and single and takes_relu(writer.operator, step.operator):
             writer.relu, writer.name = True, f"{writer.name}+{step.name}"
-            plan.alias[y] = plan.source(x)
+            plan.alias[y] = x
         elif moves_nothing(step.operator) and y not in kept and not second_read:
-            plan.alias[y] = plan.source(x)
+            plan.alias[y] = x
         else:
             steps.append(step)
     plan.steps = steps

@@ -7,7 +7,8 @@ In the order of reading:
 - formats.py: everything else, by Pillow; colours.py: as OpenCV sees it; gif.py, png.py, tiff.py: what Pillow
   does not notice; quiet.py: nothing on standard error
 - orientation.py: EXIF, which way is up
-- resize.py: picture -> crop; taps.py: its coordinates and weights
+- resize.py: picture -> crop, in C++ by native_resize.py where the library is there; taps.py: its coordinates and
+  weights in numpy
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Resize and centre crop, equal byte for byte to OpenCV's INTER_AREA, in numpy.
+"""Resize and centre crop, equal byte for byte to OpenCV's INTER_AREA.
 
-Only what the crop needs is computed. PIXELS.md section 2 is the law: which of the five cases applies to a
-size, and each case's arithmetic. Channels are independent, so their order does not matter here.
+In C++ where the library is there (worker/native/resize.cpp), otherwise in numpy, which is below: the same, rule by
+rule. Only what the crop needs is computed. PIXELS.md section 2 is the law: which of the five cases applies to a size,
+and each case's arithmetic. Channels are independent, so their order does not matter here.
 
 Every product and every sum below is rounded to float32 once: numpy never contracts them to an FMA, as each
 is an operation of its own.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imagequeue_worker.images.native_resize import native_resize
 from imagequeue_worker.images.taps import Window, area_taps, linear_taps
 
 Pixels = NDArray[np.uint8]
@@ -41,7 +43,12 @@ def resize_and_crop(pixels: Pixels, resize: int, crop: int) -> Pixels:
     new_height, new_width = resized_size(height, width, resize)
     rows = Window(height, new_height, (new_height - crop) // 2, crop)
     columns = Window(width, new_width, (new_width - crop) // 2, crop)
-    if (height, width) == (new_height, new_width):
+    return (native_resize() or resize_in_numpy)(pixels, rows, columns)
+
+
+def resize_in_numpy(pixels: Pixels, rows: Window, columns: Window) -> Pixels:
+    """The outputs of `rows` and `columns`, uint8 `[rows.size, columns.size, 3]`, without the library."""
+    if (rows.src, columns.src) == (rows.dst, columns.dst):
         return _copy(pixels, rows, columns)
     if rows.scale < 1 or columns.scale < 1:
         return _linear(pixels, rows, columns)
