@@ -62,15 +62,20 @@ class Builder:
         self.blobs[name] = TensorSpec(kind, data.shape, float(np.float32(scale)), zero_point, data)
         return name
 
-    def layer(self, op_type: str, x: str, shape: tuple[int, ...], relu: bool = False, **args: object) -> str:
-        """Append a layer whose outputs spread over some 200 bytes; a few of its weights are beyond int8."""
+    def layer(
+        self, op_type: str, x: str, shape: tuple[int, ...], *, relu: bool = False, scale: float = 0.0, **args: object
+    ) -> str:
+        """Append a layer whose outputs spread over some 200 bytes; a few of its weights are beyond int8.
+
+        With `scale` the output has about this scale, else one that is left to chance.
+        """
         rng, spec = self.rng, self.blobs[x]
         zero_point = int(rng.integers(70, 186))
         weights = np.clip(np.rint(rng.normal(zero_point, 45, shape)), 0, 255).astype(np.uint8)
         weights[rng.random(shape) < 0.01] = rng.choice([0, 255])
-        scale = float(np.float32(rng.uniform(0.003, 0.01)))
-        w = self.constant("Int8GivenTensorFill", weights, scale, zero_point, Argument("values", s=weights.tobytes()))
         spread = 45 * 55 * np.sqrt(np.prod(shape[1:]))
+        scale = float(np.float32(scale * 51 / spread / spec.scale or rng.uniform(0.003, 0.01)))
+        w = self.constant("Int8GivenTensorFill", weights, scale, zero_point, Argument("values", s=weights.tobytes()))
         offsets = np.rint(rng.normal(0, spread / 3, shape[0])).astype(np.int32)
         values = Argument("values", ints=tuple(int(value) for value in offsets))
         b = self.constant("Int8GivenIntTensorFill", offsets, scale * spec.scale, 0, values)
@@ -88,7 +93,7 @@ def convolution(net: Builder, x: str, channels: int, kernel: int = 1, relu: bool
     fused = relu and net.rng.random() < 0.3
     geometry = {"kernel": kernel, "pad": kernel // 2, "order": "NHWC", **args}
     op_type = "Int8ConvRelu" if fused else "Int8Conv"
-    y = net.layer(op_type, x, (channels, kernel, kernel, depth), relu, **geometry)
+    y = net.layer(op_type, x, (channels, kernel, kernel, depth), relu=relu, **geometry)
     return net.emit("Int8Relu", (y,), order="NHWC", **net.kept(y)) if relu and not fused else y
 
 
@@ -123,13 +128,21 @@ def add(net: Builder, a: str, b: str) -> str:
     if not all(net.blobs[name].scale / y_scale >= 2**-14 for name in (a, b)):
         return b
     op_type = str(net.rng.choice(["Int8Add", "Int8Sum", "Int8AddRelu"]))
-    return net.emit(op_type, (a, b), Y_scale=y_scale, Y_zero_point=int(net.rng.integers(0, 200)))
+    return net.emit(op_type, (str(a), str(b)), Y_scale=y_scale, Y_zero_point=int(net.rng.integers(0, 200)))
 
 
 def skip(net: Builder) -> str:
     """Add an earlier blob of this shape, the quantized picture included; if there is none, the blob itself."""
     same = [name for name in net.images if net.blobs[name].shape == net.spec.shape]
-    return add(net, str(net.rng.choice(same)) if same else net.x, net.x)
+    return add(net, *net.rng.permutation([str(net.rng.choice(same)) if same else net.x, net.x]))
+
+
+def picture(net: Builder) -> str:
+    """Add the quantized picture itself behind an operator without a kernel, where the size is still the picture's."""
+    if net.spec.shape[1:3] != net.blobs["b0"].shape[1:3]:
+        return net.x
+    net.x = convolution(net, net.x, 3, relu=False)
+    return add(net, *net.rng.permutation([turn(net), "b0"]))
 
 
 def concat(net: Builder) -> str:
@@ -201,7 +214,8 @@ def sigmoid(net: Builder) -> str:
 STEPS: dict[str, Callable[[Builder], str]] = {
     each.__name__: each
     for each in (
-        *(conv, wide_conv, strided_conv, depthwise, residual, skip, average, leaky, sigmoid, late_relu, dead_end),
+        *(conv, wide_conv, strided_conv, depthwise, residual, skip, average, leaky, sigmoid),
+        *(late_relu, picture, dead_end),
         *(concat, turn, shuffle, resize, cut, reshape),  # without a kernel
     )
 }
@@ -235,7 +249,8 @@ def write_random_net(
         net.x = STEPS[step](net)
     if mixing:
         net.x = net.emit("Int8Reshape", (net.x,), outputs=2, shape=[-1, net.spec.shape[3]], **net.kept())
-    net.x = net.layer("Int8FC", net.x, (7, net.spec.size // net.spec.shape[0]))
+    # Probabilities from 1 down to e^-10 and not one class alone.
+    net.x = net.layer("Int8FC", net.x, (7, net.spec.size // net.spec.shape[0]), scale=0.04)
     net.x = net.emit("Int8Softmax", (net.x,), Y_scale=1 / 256, Y_zero_point=0)
     net.ops.append(OperatorDef("Int8Dequantize", (net.x,), ("softmax",)))
     constants = tuple(name for fill in net.fills for name in fill.outputs)

@@ -1,4 +1,8 @@
-"""Whole nets: every native path gives the portable engine's bytes, in each way to run a net and for every blob."""
+"""Whole nets: every native path gives the portable engine's bytes, in each way to run a net and for every blob.
+
+Caught: a Relu fused into a convolution whose bytes others read, directly or behind a Reshape; pixels not mapped for
+parts behind the first; memory of a part's outputs given to later tensors.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,10 @@
-"""Every native path gives the portable engine's bytes, operator by operator."""
+"""Every native path gives the portable engine's bytes, operator by operator.
+
+Caught: single dwords or rows of a tile left out; 16-bit sums of pairs not bounded; depthwise padding of 0, and odd rows
+with the weights of even ones; the padding at the bottom left out; columns not dilated; outputs not clipped at their
+zero point; sums and averages between two bytes rounded up; a maximum of nothing where a window leaves the picture;
+averages in int32; a softmax that is not shifted by its maximum; 32-bit sums taken for every Int8Add.
+"""
 
 import numpy as np
 import pytest
@@ -52,6 +58,16 @@ def test_depthwise_windows_may_be_tall(kernel: int):
     for stride in (1, 3):
         case = layer("Int8Conv", x, w, 1e-3, kernels=[kernel, 2], stride=stride, group=18, pads=[5, 1, 4, 0])
         assert differing(case) == {}
+
+
+@pytest.mark.parametrize("op_type", ["Int8Add", "Int8AveragePool"])
+def test_results_between_two_bytes_round_away_from_zero(op_type: str):
+    # Halves of both signs: sums of a byte and half a byte, means of two by two.
+    data = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 33), dtype=np.uint8)
+    a, b = QTensor(data, 1.0, 128), QTensor(data[::-1].copy(), 0.5, 99)
+    inputs = (a, b) if op_type == "Int8Add" else (a,)
+    case = Case(op_type, inputs, {"kernel": 2, "stride": 1, "Y_scale": 1.0, "Y_zero_point": 120})
+    assert differing(case) == {}
 
 
 def test_an_average_of_a_huge_picture_does_not_overflow():

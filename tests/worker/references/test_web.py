@@ -10,11 +10,11 @@ from ipaddress import ip_network
 
 import pytest
 import trustme
-from web_server import PUBLIC, WebServer, body, for_ever, raw, redirect, silence
 
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references import ImageSources, References
+from web_server import PUBLIC, WebServer, body, for_ever, raw, redirect, silence
 
 IMAGE = bytes(range(256)) * 40
 HEAD = b"HTTP/1.1 200 OK\r\n"
