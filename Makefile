@@ -75,7 +75,7 @@ default-net: $(VENV)/default-net ## Install what making nets needs (torch: large
 	@$(BIN)/imagequeue-worker default-net
 
 wheel: $(VENV)/dev ## Build the wheel into dist/: one for every Python, with the kernels of all instruction sets
-	@$(PIP) wheel --no-deps --wheel-dir dist .
+	@$(if $(ZIG),$(PIP) ziglang &&) $(ZIG) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls -l dist/*.whl
 
 clean: ## Remove what the other targets made
