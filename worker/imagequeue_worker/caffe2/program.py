@@ -235,8 +235,8 @@ class NativeEngine:
         if self._seen is None:
             plan = check(self._graph, self._entry)
             slots = [slot for step in plan.steps for slot in step.outputs if slot in plan.specs]
+            self._all = plan.specs  # first: another thread looks at _seen
             self._seen = Compiled(self._graph, plan, slots, self._path)
-            self._all = plan.specs
         blobs: Mapping[int, Array] = {self._graph.entry: images, **self._seen.run(images, None)}
         return {self._graph.names[slot]: value_of(self._all[slot], data) for slot, data in blobs.items()}
 
