@@ -9,13 +9,14 @@ import click
 
 from imagequeue import operator_cli, queue_cli, report
 from imagequeue.client import Producer
-from imagequeue.contract import TOP_K_MAX, Priority, Result, Status
+from imagequeue.contract import TOP_K_MAX, Result, Status
 from imagequeue.options import (
     SOME_FAILED,
     Commands,
     collection_option,
     json_option,
     option,
+    priority_option,
     redis_url_option,
     version,
 )
@@ -44,13 +45,7 @@ def cli() -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="PATHS...")
 @option("wait", is_flag=True, help="Wait for the results and print them.")
 @collection_option
-@option(
-    "priority",
-    type=click.Choice([str(priority) for priority in Priority]),
-    default=str(Priority.NORMAL),
-    show_default=True,
-    help="Which queue.",
-)
+@priority_option
 @option("model", default=None, help="The net to use.  [default: the workers' first]")
 @option("top-k", type=click.IntRange(1, TOP_K_MAX), default=5, show_default=True, help="Classes per picture.")
 @option(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import msgspec
 
@@ -70,10 +69,10 @@ def discard_letters(link: Link, collection: str, letters: Iterable[Letter]) -> i
     def discard(cells: list[str]) -> int:
         return int(link.call(lambda _: script(keys=keys, args=cells)))
 
-    stream, discarded = iter(letters), 0
-    while part := list(islice(stream, DISCARDED_PER_CALL)):
-        discarded += discard([cell for letter in part for cell in (letter.result.id, letter.result.entry)])
-    return discarded
+    return sum(
+        discard([cell for letter in batch for cell in (letter.result.id, letter.result.entry)])
+        for batch in batches(letters, DISCARDED_PER_CALL)
+    )
 
 
 def check_code(code: str | None) -> str | None:

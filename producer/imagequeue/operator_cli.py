@@ -8,9 +8,17 @@ import click
 
 from imagequeue import report
 from imagequeue.cancelling import RESULT_SECONDS
-from imagequeue.contract import ErrorCode, Priority
+from imagequeue.contract import ErrorCode
 from imagequeue.dead_letters import DeadLetter
-from imagequeue.options import SOME_FAILED, answering_producer, collection_option, json_option, option, redis_url_option
+from imagequeue.options import (
+    SOME_FAILED,
+    answering_producer,
+    collection_option,
+    json_option,
+    option,
+    priority_option,
+    redis_url_option,
+)
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[IDS]...")
 code_option = option(
@@ -105,13 +113,7 @@ def dead_letters(ids: tuple[str, ...], code: str | None, collection: str, as_jso
 @click.command(short_help="Run dead letters again.")
 @ids_argument
 @code_option
-@option(
-    "priority",
-    type=click.Choice([str(priority) for priority in Priority]),
-    default=str(Priority.NORMAL),
-    show_default=True,
-    help="Which queue.",
-)
+@priority_option
 @option(
     "timeout",
     type=click.FloatRange(min=0),

@@ -10,7 +10,7 @@ import click
 
 from imagequeue.client import Producer
 from imagequeue.connection import DEFAULT_REDIS_URL
-from imagequeue.contract import DEFAULT_COLLECTION
+from imagequeue.contract import DEFAULT_COLLECTION, Priority
 from imagequeue.errors import BlobMissing, CollectionBusy, ImageQueueError, QueueFull, WaitTimeout
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -74,4 +74,11 @@ redis_url_option = option("redis-url", default=DEFAULT_REDIS_URL, show_default=T
 json_option = option("json", "as_json", is_flag=True, help="Print JSON Lines instead of tables.")
 collection_option = option(
     "collection", default=DEFAULT_COLLECTION, show_default=True, help="The name that results are kept under."
+)
+priority_option = option(
+    "priority",
+    type=click.Choice([str(priority) for priority in Priority]),
+    default=str(Priority.NORMAL),
+    show_default=True,
+    help="Which queue.",
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 from imagequeue.link import Link
 
+T = TypeVar("T")
 
-def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Cut a stream into lists of at most `size`."""
     stream = iter(items)
     while batch := list(islice(stream, size)):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from imagequeue.contract import IMAGES_PER_JOB_MAX, Image, Outcome, Request, encode_job
+from imagequeue.parts import batches
 from imagequeue_worker.images import Limits
 from imagequeue_worker.jobs import Lease, TakenJob
 from imagequeue_worker.loading import Threads
@@ -43,8 +43,7 @@ def _outcomes(pipeline: Pipeline, batch: Batch) -> Iterator[Outcome]:
 
 def _requests(refs: Iterable[str], top_k: int) -> Iterator[Request]:
     """Requests of a few images each; the ids are positions, since a file may be named twice."""
-    numbered = enumerate(refs)
-    while part := list(islice(numbered, min(IMAGES_PER_RUN, IMAGES_PER_JOB_MAX))):
+    for part in batches(enumerate(refs), min(IMAGES_PER_RUN, IMAGES_PER_JOB_MAX)):
         yield Request(images=tuple(Image(str(number), ref) for number, ref in part), top_k=top_k)
 
 

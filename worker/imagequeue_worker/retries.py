@@ -41,21 +41,21 @@ class Retries:
 
     def schedule(self, job: FinishedJob) -> None:
         """Take those outcomes out of a leased job whose images get another try."""
-        retries = dict(self._wanted(job)) if job.request and self._settings.retries_max else {}
-        if not retries:
+        wanted = dict(self._wanted(job)) if job.request and self._settings.retries_max else {}
+        if not wanted:
             return
         try:
-            moved = self._patience.call(self._ask, job, list(retries.values()))
+            moved = self._patience.call(self._ask, job, [retry for retry, _ in wanted.values()])
         except redis.ResponseError as error:
             log.error("another try was refused; the error stands", job=job.taken.lease.job, error=str(error))
             return
-        for (id_, retry), was_moved in zip(retries.items(), moved, strict=True):
+        gone = set()
+        for (retry, code), was_moved in zip(wanted.values(), moved, strict=True):
             if was_moved:
-                code = msgspec.json.decode(retry.error, type=Failure).code
+                gone.add(retry.id)
                 self._metrics.image_retries.labels(code=code).inc()
-                log.info("another try for an image", id=id_, job=retry.job, code=code)
+                log.info("another try for an image", id=retry.id, job=retry.job, code=code)
         self._waker.wake()  # who sleeps does not know of them
-        gone = {id_ for id_, was_moved in zip(retries, moved, strict=True) if was_moved}
         job.outcomes = [outcome for outcome in job.outcomes if outcome.id not in gone]
 
     def _ask(self, job: FinishedJob, retries: list[Retry]) -> list[bool]:
@@ -64,10 +64,11 @@ class Retries:
             retries_max=self._settings.retries_max, pause_max_seconds=PAUSE_MAX_SECONDS,
         )  # fmt: skip
 
-    def _wanted(self, job: FinishedJob) -> Iterator[tuple[str, Retry]]:
+    def _wanted(self, job: FinishedJob) -> Iterator[tuple[str, tuple[Retry, str]]]:
+        """Retries by image, each with the code of the error that it is for."""
         for outcome in job.outcomes:
             if outcome.error and outcome.error.code in TRANSIENT and job.request:
-                yield outcome.id, self._retry(outcome, outcome.error, job.request)
+                yield outcome.id, (self._retry(outcome, outcome.error, job.request), outcome.error.code)
 
     def _retry(self, outcome: Outcome, error: Failure, request: Request) -> Retry:
         images = tuple(image for image in request.images if image.id == outcome.id)

@@ -9,7 +9,7 @@
 -- ARGV[9] RQ timeout   ARGV[10] RQ result_ttl   ARGV[11] RQ failure_ttl   ARGV[12] retries_left
 -- ARGV[13] description   ARGV[14] data
 --
--- A script first reads, then calls enter() or reenter(). A call that is sent again is answered as the first time.
+-- A script first reads which ids are new, then calls accept(). A call that is sent again is answered as the first time.
 
 local pending, totals, waiting, collections = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local queues, list, hash, job_results = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -107,4 +107,15 @@ local function reenter(ids, blobs, dead)
     redis.call('HDEL', results, unpack(ids))
   end)
   redis.pcall('HDEL', dead, unpack(ids))
+end
+
+-- Accept those ids that are `new`, if there is room; with `dead`, the letters' key, they may have a result, and run afresh.
+-- The answer is what submit returns.
+local function accept(ids, new, blobs, dead)
+  local answer = answer_for(ids, table.concat(new, '\n'))
+  if #new == 0 then return answer end
+  local full = refusal_when_full(#new)
+  if full then return full end
+  if dead then reenter(new, blobs, dead) else enter(new, blobs) end
+  return answer
 end

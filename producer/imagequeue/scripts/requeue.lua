@@ -19,11 +19,4 @@ local missing = missing_blob(blobs)
 if missing then return missing end
 
 local new = unchanged(results, dead, FIRST_LETTER)
-local answer = answer_for(ids, table.concat(new, '\n'))
-if #new == 0 then return answer end
-
-local full = refusal_when_full(#new)
-if full then return full end
-
-reenter(new, blobs, dead)
-return answer
+return accept(ids, new, blobs, dead)

@@ -22,11 +22,4 @@ local new = {}
 for i, id in ipairs(ids) do
   if not is_pending[i] then new[#new + 1] = id end
 end
-local answer = answer_for(ids, table.concat(new, '\n'))
-if #new == 0 then return answer end
-
-local full = refusal_when_full(#new)
-if full then return full end
-
-reenter(new, blobs, dead)
-return answer
+return accept(ids, new, blobs, dead)
