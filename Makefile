@@ -9,7 +9,8 @@ NATIVE := $(wildcard worker/native/*)
 # Where no C++ compiler is, PyPI's ziglang is one, of 80 MB; its first build takes a minute.
 COMPILER := $(shell command -v $${CXX:-c++} g++ clang++ 2>/dev/null | head -1)
 ZIG := $(if $(COMPILER),,CXX="$(abspath $(BIN))/python -m ziglang c++ -target x86_64-linux-gnu.2.17")
-INSTALL = $(if $(ZIG),$(PIP) ziglang &&) $(ZIG) $(PIP)
+COMPILING = $(if $(ZIG),$(PIP) ziglang &&) $(ZIG)
+INSTALL = $(COMPILING) $(PIP)
 
 # Pictures and net of the demo, and what tests get: NET=folder IMAGES=folder ARGS="-k gate"
 NET ?=
@@ -75,7 +76,7 @@ default-net: $(VENV)/default-net ## Install what making nets needs (torch: large
 	@$(BIN)/imagequeue-worker default-net
 
 wheel: $(VENV)/dev ## Build the wheel into dist/: one for every Python, with the kernels of all instruction sets
-	@$(if $(ZIG),$(PIP) ziglang &&) $(ZIG) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@$(COMPILING) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls -l dist/*.whl
 
 clean: ## Remove what the other targets made

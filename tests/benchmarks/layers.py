@@ -17,7 +17,8 @@ from rich.table import Table
 
 from imagequeue_worker.caffe2 import available_engines, load_net
 from imagequeue_worker.caffe2.arguments import Arguments
-from imagequeue_worker.caffe2.program import NativeEngine, compile_single
+from imagequeue_worker.caffe2.program import NativeEngine
+from imagequeue_worker.caffe2.single import compile_single
 from imagequeue_worker.caffe2.tensor import TensorSpec
 
 

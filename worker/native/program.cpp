@@ -38,7 +38,7 @@ void Program::add(std::unique_ptr<Step> step) {
 }
 
 void Program::finish(size_t arena_size) {
-  tensors_ = (arena_size + kSlack + Bytes::kAlignment - 1) / Bytes::kAlignment * Bytes::kAlignment;
+  tensors_ = Bytes::round_up(arena_size + kSlack);
 }
 
 void Program::enter(int64_t image, const uint8_t* const* inputs, const uint8_t* table, int32_t channels,

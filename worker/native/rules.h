@@ -20,8 +20,9 @@ namespace {
 
 // The rule itself, for a tile's accumulators in memory: [rows][vectors][lanes].
 template <class V, int MR, int NV>
-__attribute__((noinline)) void store_by_rule(const typename V::Vec (&acc)[MR][NV], const Requantization& r, int32_t channels, uint8_t* out,
-                   int64_t pitch, int32_t (*channel)(int32_t, int32_t, int32_t)) {
+__attribute__((noinline)) void store_by_rule(const typename V::Vec (&acc)[MR][NV], const Requantization& r,
+                                             int32_t channels, uint8_t* out, int64_t pitch,
+                                             int32_t (*channel)(int32_t, int32_t, int32_t)) {
   alignas(64) int32_t lanes[MR][NV][V::kLanes];
   IQ_UNROLL for (int m = 0; m < MR; ++m) IQ_UNROLL for (int n = 0; n < NV; ++n) V::save(acc[m][n], lanes[m][n]);
   for (int m = 0; m < MR; ++m)

@@ -106,8 +106,7 @@ struct Span {
 void depthwise(const PackedDepthwise& weights, const DepthwiseShape& s, const uint8_t* x, uint8_t* out, uint8_t* scratch) {
   uint8_t* padding = scratch;
   std::memset(padding, s.x_zero_point, kBlock);
-  auto* acc = reinterpret_cast<int32_t*>((reinterpret_cast<uintptr_t>(scratch) + kBlock + Bytes::kAlignment - 1) /
-                                         Bytes::kAlignment * Bytes::kAlignment);
+  auto* acc = reinterpret_cast<int32_t*>(Bytes::round_up(reinterpret_cast<uintptr_t>(scratch) + kBlock));
   const Requantization& r = weights.requantization;
   for (size_t number = 0; number < weights.blocks.size(); ++number) {
     const PackedDepthwise::Block& block = weights.blocks[number];

@@ -13,14 +13,11 @@ namespace {
 // Grows while a layer is packed; then moves into aligned memory.
 class Builder {
  public:
-  size_t reserve(size_t size) {
-    const size_t at = data_.size();
-    data_.resize(at + (size + Bytes::kAlignment - 1) / Bytes::kAlignment * Bytes::kAlignment);
-    return at;
-  }
+  // Returns where the values lie.
   template <class T>
   size_t add(const std::vector<T>& values) {
-    const size_t at = reserve(values.size() * sizeof(T));
+    const size_t at = data_.size();
+    data_.resize(at + Bytes::round_up(values.size() * sizeof(T)));
     if (!values.empty()) std::memcpy(data_.data() + at, values.data(), values.size() * sizeof(T));
     return at;
   }
@@ -39,7 +36,7 @@ int8_t clip(int32_t value) { return int8_t(std::clamp(value, -128, 127)); }
 // Where the accumulators of an output channel start: at its bias, and what the requantization asks for. What kernels
 // subtract from every activation they lose once for each weight.
 int32_t start_of(int32_t bias, const Requantization& r, const int16_t* weights, int64_t count, int32_t subtracted) {
-  const int64_t lost = std::accumulate(weights, weights + count, int64_t(0)) * subtracted;
+  const int64_t lost = subtracted ? std::accumulate(weights, weights + count, int64_t(0)) * subtracted : 0;
   return int32_t(uint32_t(bias) + uint32_t(r.start) + uint32_t(lost));
 }
 
@@ -123,22 +120,77 @@ Panel pack_panel(const Matrix& matrix, const PanelFormat& format, int32_t first,
   return panel;
 }
 
-// Rows of int16, four channels side by side for each two inputs: what compilers turn into multiply-adds of pairs.
-Panel pack_words(const Matrix& matrix, int32_t first, Builder& memory) {
-  Panel panel{first, std::min(4, matrix.channels - first), 1, 0, {}, 0, 0, 0};
-  std::vector<int32_t> start(4, 0);
-  std::vector<int16_t> weights(size_t(4) * matrix.depth, 0);
+// Rows of int16, one channel after the other: what compilers turn into multiply-adds of pairs.
+Panel pack_words(const Matrix& matrix, const PanelFormat& format, int32_t first, Builder& memory) {
+  Panel panel{first, std::min(format.lanes, matrix.channels - first), 1, 0, {}, 0, 0, 0};
+  std::vector<int32_t> start(size_t(format.lanes), 0);
+  std::vector<int16_t> weights(size_t(format.lanes) * matrix.depth, 0);
   for (int32_t m = 0; m < panel.channels; ++m) {
-    start[size_t(m)] = int32_t(uint32_t(matrix.bias[first + m]) + uint32_t(matrix.requantization.start));
-    std::copy_n(matrix.weights + int64_t(first + m) * matrix.depth, matrix.depth, weights.begin() + m * matrix.depth);
+    const int16_t* row = matrix.weights + int64_t(first + m) * matrix.depth;
+    start[size_t(m)] = start_of(matrix.bias[first + m], matrix.requantization, row, matrix.depth, format.subtracted);
+    std::copy_n(row, matrix.depth, weights.begin() + m * matrix.depth);
   }
   panel.start = memory.add(start), panel.weights = memory.add(weights);
   return panel;
 }
 
+std::vector<int32_t> block_start(const Kernel& kernel, const UnitFormat& format, int32_t first) {
+  const int64_t taps = int64_t(kernel.height) * kernel.width;
+  std::vector<int32_t> start(size_t(format.block()), 0);
+  for (int32_t lane = 0; lane < format.block(); ++lane) {
+    const int32_t m = first + format.channel(lane / format.lanes, lane % format.lanes);
+    if (m >= kernel.channels) continue;
+    start[size_t(lane)] = start_of(kernel.bias[m], kernel.requantization, kernel.weights + m * taps, taps, format.subtracted);
+  }
+  return start;
+}
+
+// What the lanes of a vector multiply the rows of a unit with, one column of the kernel: [lanes][rows].
+std::vector<int32_t> taps_of(const Kernel& kernel, const UnitFormat& format, int32_t first, int32_t odd, int32_t unit,
+                             int32_t column, int32_t vector) {
+  std::vector<int32_t> taps;
+  for (int32_t lane = 0; lane < format.lanes; ++lane) {
+    const int32_t m = first + format.channel(vector, lane);
+    for (int32_t row = 0; row < format.rows; ++row) {
+      const int32_t tap = unit * format.rows + row - odd;
+      const bool inside = tap >= 0 && tap < kernel.height && m < kernel.channels;
+      taps.push_back(inside ? kernel.weights[(int64_t(m) * kernel.height + tap) * kernel.width + column] : 0);
+    }
+  }
+  return taps;
+}
+
+// The weights of a block, as words or as bytes; what bytes cannot hold is left over.
+class BlockWeights {
+ public:
+  BlockWeights(const UnitFormat& format, std::vector<Leftover>& leftovers, Builder& memory)
+      : as_words_(format.rows < 4), leftovers_(leftovers), memory_(memory) {}
+
+  void add(int32_t unit, int32_t column, int32_t vector, std::vector<int32_t> taps) {
+    if (as_words_) {
+      words_.insert(words_.end(), taps.begin(), taps.end());
+      return;
+    }
+    std::transform(taps.begin(), taps.end(), std::back_inserter(bytes_), clip);
+    while (std::any_of(taps.begin(), taps.end(), [](int32_t w) { return w != clip(w); })) {
+      std::vector<int8_t> left;
+      for (int32_t& w : taps) w -= clip(w), left.push_back(clip(w));
+      leftovers_.push_back({unit, column, vector, memory_.add(left)});
+    }
+  }
+  size_t finish() const { return as_words_ ? memory_.add(words_) : memory_.add(bytes_); }
+
+ private:
+  bool as_words_;
+  std::vector<Leftover>& leftovers_;
+  Builder& memory_;
+  std::vector<int16_t> words_;
+  std::vector<int8_t> bytes_;
+};
+
 }  // namespace
 
-Bytes::Bytes(size_t size) : size_((size + kAlignment - 1) / kAlignment * kAlignment) {
+Bytes::Bytes(size_t size) : size_(round_up(size)) {
   if (size_ == 0) return;
   auto* data = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, size_));
   if (data == nullptr) throw std::bad_alloc();
@@ -159,7 +211,7 @@ Packed pack(const Matrix& matrix, const PanelFormat& format) {
         break;
       }
     }
-    packed.panels.push_back(format.products == PanelFormat::kWords ? pack_words(matrix, first, memory)
+    packed.panels.push_back(format.products == PanelFormat::kWords ? pack_words(matrix, format, first, memory)
                                                                    : pack_panel(matrix, format, first, vectors, memory));
     first += vectors * format.lanes;
   }
@@ -173,43 +225,14 @@ PackedDepthwise pack(const Kernel& kernel, const UnitFormat& format) {
   Builder memory;
   for (int32_t first = 0; first < kernel.channels; first += format.block()) {
     PackedDepthwise::Block block{};
-    std::vector<int32_t> start(size_t(format.block()), 0);
-    for (int32_t lane = 0; lane < format.block(); ++lane) {
-      const int32_t m = first + format.channel(lane / format.lanes, lane % format.lanes);
-      if (m >= kernel.channels) continue;
-      const int64_t taps = int64_t(kernel.height) * kernel.width;
-      start[size_t(lane)] = start_of(kernel.bias[m], kernel.requantization, kernel.weights + m * taps, taps, format.subtracted);
-    }
-    block.start = memory.add(start);
-    for (int32_t odd = 0; odd < 2; ++odd) {
-      std::vector<int16_t> words;
-      std::vector<int8_t> bytes;
-      for (int32_t unit = 0; unit < packed.units; ++unit) {
-        for (int32_t column = 0; column < kernel.width; ++column) {
-          for (int32_t vector = 0; vector < format.vectors; ++vector) {
-            std::vector<int32_t> taps;
-            for (int32_t lane = 0; lane < format.lanes; ++lane) {
-              const int32_t m = first + format.channel(vector, lane);
-              for (int32_t row = 0; row < format.rows; ++row) {
-                const int32_t tap = unit * format.rows + row - odd;
-                const bool inside = tap >= 0 && tap < kernel.height && m < kernel.channels;
-                taps.push_back(inside ? kernel.weights[(int64_t(m) * kernel.height + tap) * kernel.width + column] : 0);
-              }
-            }
-            if (format.rows < 4) {
-              words.insert(words.end(), taps.begin(), taps.end());
-              continue;
-            }
-            std::transform(taps.begin(), taps.end(), std::back_inserter(bytes), clip);
-            while (std::any_of(taps.begin(), taps.end(), [](int32_t w) { return w != clip(w); })) {
-              std::vector<int8_t> left;
-              for (int32_t& w : taps) w -= clip(w), left.push_back(clip(w));
-              block.leftovers[odd].push_back({unit, column, vector, memory.add(left)});
-            }
-          }
-        }
-      }
-      block.weights[odd] = format.rows < 4 ? memory.add(words) : memory.add(bytes);
+    block.start = memory.add(block_start(kernel, format, first));
+    for (const int32_t odd : {0, 1}) {
+      BlockWeights weights{format, block.leftovers[odd], memory};
+      for (int32_t unit = 0; unit < packed.units; ++unit)
+        for (int32_t column = 0; column < kernel.width; ++column)
+          for (int32_t vector = 0; vector < format.vectors; ++vector)
+            weights.add(unit, column, vector, taps_of(kernel, format, first, odd, unit, column, vector));
+      block.weights[odd] = weights.finish();
     }
     packed.blocks.push_back(std::move(block));
   }

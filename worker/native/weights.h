@@ -16,6 +16,8 @@ class Bytes {
  public:
   static constexpr size_t kAlignment = 64;
 
+  static constexpr size_t round_up(size_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
+
   Bytes() = default;
   explicit Bytes(size_t size);
 
@@ -52,7 +54,7 @@ struct PanelFormat {
   enum Products {
     kDots,   // u8 x s8 dot products of four, summed in 32 bits: nothing overflows
     kPairs,  // u8 x s8 products summed in 16 bits, by pairs and over a group of dwords: bounded when packed
-    kWords,  // one row of int16 weights for each channel, four channels side by side
+    kWords,  // a row of int16 weights for each channel
   };
   Products products;
   int32_t lanes;

@@ -2,8 +2,8 @@
 
 Read in this order: `errors`, `tensor`; `wire`, `netdef` (.pb files), `netdef_writer`; `arguments`,
 `geometry`, `requantize`, `operators/`; `graph` (both files joined and checked), `interpreter` (the portable
-engine); `native`, `arena`, `kernels`, `plan`, `program` (the native engine; its C++ is in worker/native); `engines`
-(which engines there are), `pixels`, `net` and `loading` (what callers use).
+engine); `native`, `arena`, `kernels`, `plan`, `program`, `single`, `step_info` (the native engine; its C++ is
+in worker/native); `engines` (which engines there are), `pixels`, `net` and `loading` (what callers use).
 """
 
 from .engines import available_engines

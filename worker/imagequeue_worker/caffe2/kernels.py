@@ -17,7 +17,7 @@ from .operators.pooling import Int8AveragePool, Int8MaxPool
 from .operators.quantize import Int8Dequantize
 from .operators.softmax import Int8Softmax
 from .operators.tables import Int8Relu, Int8Table
-from .requantize import float_bits
+from .requantize import average_rule
 from .tensor import TensorSpec
 
 # How many of their inputs are images, for the operators that may have a kernel.
@@ -47,8 +47,7 @@ class Tensors:
 
 def _linear_rule(linear: Linear, minimum: int) -> tuple[LinearRule, object]:
     """Describe the arithmetic; the second value owns the memory that the first one points to."""
-    requantizer, w = linear.requantizer, linear.w
-    weights = np.asarray(w.constant).astype(np.int16) - np.int16(w.zero_point)
+    requantizer, weights = linear.requantizer, linear.by_output()
     bias = requantizer.offset.astype(np.int32)  # wraps, as QNNPACK's accumulators do
     rule = LinearRule(
         requantizer.scale,
@@ -114,14 +113,7 @@ def _pool_shape(operator: Int8AveragePool | Int8MaxPool, t: Tensors) -> PoolShap
 
 
 def _average_pool(program: Program, operator: Int8AveragePool, t: Tensors) -> str:
-    bits = float_bits(operator.scale)
-    rule = AverageRule(
-        (bits & 0x7FFFFF) | 0x800000,
-        127 + 23 - (bits >> 23),
-        operator.zero_point,
-        operator.y_zero_point,
-        operator.minimum,
-    )
+    rule = AverageRule(*average_rule(operator.scale), operator.zero_point, operator.y_zero_point, operator.minimum)
     program.average_pool(_pool_shape(operator, t), rule, t.x[0], t.y)
     return "sums"
 

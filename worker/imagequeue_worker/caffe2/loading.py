@@ -13,7 +13,7 @@ from .net import Net
 from .netdef import NetDef, read_net
 from .operators import Scratch, make_operator
 from .pixels import ZOO_SCALING, PixelScaling
-from .program import run_single
+from .single import run_single
 from .tensor import Array, QTensor, spec_of, value_of
 
 MAX_FILE_BYTES = 128 << 20

@@ -226,18 +226,21 @@ class Program:
             outputs: Written; in the order of `finish`.
             table: uint8 [C, 256], through which the first input is mapped on its way in.
         """
-        sources = (c_void_p * len(inputs))(*(array.ctypes.data for array in inputs))
-        targets = (c_void_p * len(outputs))(*(array.ctypes.data for array in outputs))
-        address, channels = (None, 0) if table is None else (table.ctypes.data, len(table))
-        self._call("iq_run", len(inputs[0]), sources, targets, address, channels)
+        self._call("iq_run", len(inputs[0]), _addresses(inputs), _addresses(outputs), *_table_arguments(table))
 
     def profile(self, inputs: Sequence[Array], table: Array | None, rounds: int, steps: int) -> Array:
         """Time the first image's way in and then each of `steps` steps: float64 nanoseconds, best of `rounds`."""
-        sources = (c_void_p * len(inputs))(*(array.ctypes.data for array in inputs))
-        address, channels = (None, 0) if table is None else (table.ctypes.data, len(table))
         nanoseconds = np.empty(1 + steps)
-        self._call("iq_profile", rounds, sources, address, channels, nanoseconds.ctypes.data)
+        self._call("iq_profile", rounds, _addresses(inputs), *_table_arguments(table), nanoseconds.ctypes.data)
         return nanoseconds
+
+
+def _addresses(arrays: Sequence[Array]) -> ctypes.Array[c_void_p]:
+    return (c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+
+
+def _table_arguments(table: Array | None) -> tuple[int | None, int]:
+    return (None, 0) if table is None else (table.ctypes.data, len(table))
 
 
 def requantization_differences(

@@ -11,15 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from .arena import Life, place
-from .arguments import Arguments
 from .errors import InvalidInput
 from .graph import Graph
 from .interpreter import Interpreter, find_output
-from .kernels import IMAGE_INPUTS, Tensors, find_kernel
+from .kernels import Tensors
 from .native import Program
-from .operators import Scratch, check_operator
+from .operators import Scratch
 from .pixels import look_up
-from .plan import DTYPES, Part, Plan, Step, check, fuse, split
+from .plan import DTYPES, Part, Plan, check, fuse, split
 from .step_info import StepInfo, describe_step
 from .tensor import Array, QTensor, TensorSpec, value_of
 
@@ -83,27 +82,29 @@ class Compiled:
             ]
             if part.program is not None:
                 part.steps = []
+        self._mapping = self._find_mapping()
+
+    def _find_mapping(self) -> Program | None:
+        """Find the program that can map pixels through a table on their way in: the only reader, as its first input."""
+        readers = [part for part in self._parts if self._entry in part.inputs]
+        return readers[0].program if len(readers) == 1 and readers[0].inputs[0] == self._entry else None
 
     def run(self, images: Array, table: Array | None) -> dict[int, Array]:
         """Run all parts for all images; returns the outputs by slot, [N, …] each."""
+        if table is not None and self._mapping is None:
+            images, table = look_up(table, images), None
         blobs = {self._entry: images}
         for part in self._parts:
             if part.program is not None:
-                self._run_native(part, part.program, blobs, table if part.inputs[:1] == (self._entry,) else None)
+                self._run_native(part, part.program, blobs, table)
             else:
-                if table is not None and self._entry in part.inputs:
-                    blobs[self._entry], table = look_up(table, images), None
                 self._run_portable(part, blobs)
-            # Mapped on its way into the arena: whoever reads it in a later part needs it mapped, too.
-            if table is not None and part.inputs[:1] == (self._entry,) and len(self._parts) > 1:
-                blobs[self._entry], table = look_up(table, images), None
         return {slot: blobs[self._plan.source(slot)] for slot in self._outputs}
 
     def expect_table(self, table: Array) -> None:
         """Make ready for the table that `run` will be given."""
-        for part in self._parts:
-            if part.program is not None and part.inputs[:1] == (self._entry,):
-                part.program.expect_table(table)
+        if self._mapping is not None:
+            self._mapping.expect_table(table)
 
     def profile(self, images: Array, table: Array | None, rounds: int) -> list[float]:
         """Time one image's way in and each step of a net that is one native part, in seconds, best of `rounds`."""
@@ -120,7 +121,7 @@ class Compiled:
             spec = self._plan.specs[slot]
             blobs[slot] = np.empty((len(inputs[0]), *spec.shape[1:]), DTYPES[spec.kind])
             outputs.append(blobs[slot])
-        program.run(inputs, outputs, table)
+        program.run(inputs, outputs, table if program is self._mapping else None)
 
     def _run_portable(self, part: Part, blobs: dict[int, Array]) -> None:
         for step in part.steps:
@@ -130,52 +131,6 @@ class Compiled:
                 data = spec.constant if spec.constant is not None else blobs[self._plan.source(slot)]
                 inputs.append(data if spec.constant is not None else data.reshape(len(data), *spec.shape[1:]))
             blobs.update(zip(step.outputs, step.operator.run(inputs, self._scratch), strict=False))
-
-
-def compile_single(path: str, inputs: Sequence[TensorSpec], args: Arguments) -> Program | None:
-    """Make a program of one operator; None where no kernel can run it.
-
-    Args:
-        path: An instruction set of `native.path_names()`.
-        inputs: With their data as constants.
-        args: The operator's.
-    """
-    count = IMAGE_INPUTS.get(args.op_type, 0)
-    first = inputs[0] if inputs else None
-    if first is None or count == 0 or len(first.shape) < 2 or first.size == 0:
-        return None
-    if any(spec.shape != first.shape or spec.kind != "int8" for spec in inputs[:count]):
-        return None
-    one = [TensorSpec("int8", (1, *spec.shape[1:]), spec.scale, spec.zero_point) for spec in inputs[:count]]
-    one += inputs[count:]
-    operator = check_operator(one, args)
-    emit = find_kernel(operator)
-    if emit is None or operator.outputs[0].kind not in DTYPES:
-        return None
-    slots, result = tuple(range(len(one))), len(one)
-    step = Step(args.op_type, operator, emit, slots, (result,))
-    plan = Plan([step], dict(enumerate((*one, operator.outputs[0]))))
-    (part,) = split(plan, (result,))
-    compile_part(plan, part, path)
-    return part.program
-
-
-def run_single(path: str, inputs: Sequence[TensorSpec], args: Arguments, output: TensorSpec) -> Array | None:
-    """Run one operator whose inputs are known; None where no kernel can.
-
-    Args:
-        path: As for `compile_single`.
-        inputs: As for `compile_single`.
-        args: As for `compile_single`.
-        output: What the operator's first output is, for all images.
-    """
-    program = compile_single(path, inputs, args)
-    if program is None:
-        return None
-    images = [np.ascontiguousarray(spec.constant) for spec in inputs[: IMAGE_INPUTS[args.op_type]]]
-    out = np.empty(output.shape, DTYPES[output.kind])
-    program.run(images, [out], None)
-    return out
 
 
 class NativeEngine:

@@ -83,11 +83,15 @@ def rescaled_sum(a: Array, b: Array, rule: SumRule) -> Array:
     return rounding_shift(rule.a_multiplier * a + rule.b_multiplier * b, rule.shift)
 
 
+def average_rule(scale: float) -> tuple[int, int]:
+    """Return average pooling's multiplier and right shift for a scale in [2^-32, 2^8)."""
+    bits = float_bits(scale)
+    return (bits & 0x7FFFFF) | 0x800000, 127 + 23 - (bits >> 23)
+
+
 def average(total: Array, scale: float) -> Array:
     """Multiply sums by a scale in [2^-32, 2^8): average pooling's single rounding. int64 to int64."""
-    bits = float_bits(scale)
-    multiplier = (bits & 0x7FFFFF) | 0x800000
-    shift = 127 + 23 - (bits >> 23)
+    multiplier, shift = average_rule(scale)
     return (total * multiplier - (total < 0) + (1 << (shift - 1))) >> shift
 
 

@@ -32,5 +32,5 @@ def describe_step(operators: str, kernel: str, operator: Operator, inputs: Seque
     y = operator.outputs[0]
     products = 0
     if isinstance(operator, Convolution | Int8FC):
-        products = y.size * operator.linear.w.size // operator.linear.channels
+        products = y.size * operator.linear.weights.size // operator.linear.channels
     return StepInfo(operators, kernel, inputs[0].shape if inputs else (), y.shape, products)

@@ -99,10 +99,13 @@ class Linear:
         self.dtype = np.dtype(np.float32 if int(largest.max()) < EXACT_FLOAT32 else np.float64)
         self.weights: Array = signed
         self.channels = positive.size
-        self.w = w
         # Accumulators that can occur where raw bytes are multiplied, corrections included.
         self.lowest, self.highest = int((offset + negative).min()), int((offset + positive).max())
         self.requantizer = Requantizer(scale, self.y_zero_point, minimum, offset, bound)
+
+    def by_output(self) -> Array:
+        """Return w - w_zero_point, int16 [..., M, K], contiguous: the net's own order. Only before `pack`."""
+        return np.ascontiguousarray(self.weights.swapaxes(-1, -2))
 
     def pack(self) -> None:
         """Bring the weights into floating point."""
