@@ -21,6 +21,9 @@ from pathlib import Path
 import click
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "worker" / "images"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fuzz.damage import KINDS, damage
 
 LIMIT_PIXELS = 2_000_000  # headers may promise any size; what is fuzzed is not the memory
 
@@ -47,22 +50,7 @@ def mutants(chance: random.Random, count: int) -> Iterator[bytes]:
                 break
             # Headers are where decoders take decisions: half of the changes meet the first 200 bytes.
             place = chance.randrange(min(len(data), 200) if chance.random() < 0.5 else len(data))
-            match chance.randrange(6):
-                case 0:
-                    data[place] ^= 1 << chance.randrange(8)
-                case 1:
-                    data[place] = chance.randrange(256)
-                case 2:
-                    value = chance.choice(interesting)
-                    data[place : place + len(value)] = value
-                case 3:
-                    del data[place : place + chance.randrange(1, 64)]
-                case 4:
-                    data[place:place] = data[place : place + chance.randrange(1, 64)]
-                case 5:
-                    other = chance.choice(files)
-                    start = chance.randrange(len(other))
-                    data[place : place + 32] = other[start : start + 32]
+            damage(chance, data, place, chance.randrange(KINDS), interesting, lambda: chance.choice(files))
         yield bytes(data)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from caffe2.tiny_net import tiny_init, tiny_predict
+from fuzz.damage import KINDS, damage
 from imagequeue_worker.caffe2.netdef import Argument, NetDef, OperatorDef, read_net
 from imagequeue_worker.caffe2.netdef_writer import write_net
 from imagequeue_worker.caffe2.operators import OPERATORS
@@ -55,24 +56,11 @@ def damage_bytes(chance: random.Random, data: bytes, nets: list[Files]) -> bytes
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
         place = chance.randrange(len(changed) + 1)
-        match chance.randrange(7):
-            case 0 if place < len(changed):
-                changed[place] ^= 1 << chance.randrange(8)
-            case 1 if place < len(changed):
-                changed[place] = chance.randrange(256)
-            case 2:
-                value = chance.choice(BYTES)
-                changed[place : place + len(value)] = value
-            case 3:
-                del changed[place : place + chance.randrange(1, 64)]
-            case 4:
-                changed[place:place] = changed[place : place + chance.randrange(1, 64)]
-            case 5:
-                other = chance.choice(chance.choice(nets))
-                start = chance.randrange(len(other))
-                changed[place : place + 32] = other[start : start + 32]
-            case 6 if chance.random() < 0.1:
-                del changed[place:]
+        kind = chance.randrange(KINDS + 1)
+        if kind < KINDS:
+            damage(chance, changed, place, kind, BYTES, lambda: chance.choice(chance.choice(nets)))
+        elif chance.random() < 0.1:
+            del changed[place:]
     return bytes(changed)
 
 

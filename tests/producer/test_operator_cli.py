@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import redis
@@ -165,26 +167,29 @@ def test_pictures_are_resubmitted(producer: Producer, connection: redis.Redis, i
     assert imagequeue("submit", "x:a", "--resubmit").stdout == "1 accepted, 0 known already, in default\n"
 
 
+@contextmanager
+def appendfsync(connection: redis.Redis, value: str) -> Iterator[None]:
+    """The server syncs so for a while."""
+    before = connection.config_get("appendfsync")["appendfsync"]
+    connection.config_set("appendfsync", value)
+    try:
+        yield
+    finally:
+        connection.config_set("appendfsync", before)
+
+
 def test_a_durable_submission_that_cannot_be_is_exit_code_2_with_the_remedy(
     producer: Producer, connection: redis.Redis, imagequeue: CommandLine
 ) -> None:
-    before = connection.config_get("appendfsync")["appendfsync"]
-    connection.config_set("appendfsync", "no")
-    try:
+    with appendfsync(connection, "no"):
         answer = imagequeue("submit", "x:a", "--durable")
-    finally:
-        connection.config_set("appendfsync", before)
     assert (answer.exit_code, "set `appendfsync always`" in answer.stderr) == (2, True)
     assert producer.progress().accepted == 0
 
 
 def test_a_durable_submission_is_accepted(producer: Producer, connection: redis.Redis, imagequeue: CommandLine) -> None:
-    before = connection.config_get("appendfsync")["appendfsync"]
-    connection.config_set("appendfsync", "always")
-    try:
+    with appendfsync(connection, "always"):
         answer = imagequeue("submit", "x:a", "--durable")
-    finally:
-        connection.config_set("appendfsync", before)
     assert (answer.exit_code, answer.stdout) == (0, "1 accepted, 0 known already, in default\n")
 
 

@@ -14,45 +14,24 @@ from imagequeue import Producer
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from producer_hand import settler, wait_for_command
+from unix_relay import UnixRelay
 
 
-class ReplyLoser:
+class ReplyLoser(UnixRelay):
     """A relay to Redis that hangs up instead of handing over the answer to the next call of a script."""
 
     def __init__(self, listen: Path, server: Path) -> None:
-        self.url = f"unix://{listen}"
         self.lost = 0
         self.armed = False
-        self._server = server
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(listen))
-        self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(listen, server)
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        try:
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-        except OSError:
-            return
-
-    def _relay(self, client: socket.socket) -> None:
-        """Requests here are small: one is read at once, and so is its answer."""
-        with client, socket.socket(socket.AF_UNIX) as upstream:
-            upstream.connect(str(self._server))
-            while request := client.recv(1 << 20):
-                upstream.sendall(request)
-                answer = upstream.recv(1 << 20)
-                if self.armed and b"EVALSHA" in request and not answer.startswith(b"-NOSCRIPT"):
-                    self.armed = False
-                    self.lost += 1
-                    return
-                client.sendall(answer)
+    def answer(self, request: bytes, upstream: socket.socket) -> bytes | None:
+        answer = super().answer(request, upstream)
+        if self.armed and b"EVALSHA" in request and answer is not None and not answer.startswith(b"-NOSCRIPT"):
+            self.armed = False
+            self.lost += 1
+            return None
+        return answer
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from rq.serializers import JSONSerializer
 from imagequeue import Producer
 from imagequeue.contract import QUEUES
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from imagequeue_worker.jobs import TakenJob
 from imagequeue_worker.protocol import Protocol
-from queue_state import LEASE_SECONDS, RESULT_TTL, check_invariants, fields_expire
+from queue_state import LEASE_SECONDS, RESULT_TTL, check_invariants, fields_expire, submit
 
 
 @pytest.fixture
@@ -57,3 +58,10 @@ def server_without_field_expiry(tmp_path: Path, connection: redis.Redis) -> Iter
     rules.write_text('rename-command HPEXPIREAT ""\n' if fields_expire(connection) else "")
     with EmbeddedRedis(tmp_path / "server", options={"include": str(rules)}) as server:
         yield server
+
+
+@pytest.fixture
+def job(producer: Producer, worker: Protocol) -> TakenJob:
+    """A job of a and b that `worker` holds."""
+    submit(producer, "a", "b")
+    return worker.take(64).jobs[0]

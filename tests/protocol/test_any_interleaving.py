@@ -7,14 +7,12 @@ from contextlib import suppress
 
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
 from imagequeue import Image, Producer, contract
@@ -22,6 +20,7 @@ from imagequeue.contract import QUEUES, ErrorCode, Priority
 from imagequeue.errors import CollectionBusy, ContractError
 from imagequeue_worker.jobs import FinishedJob, TakenJob
 from imagequeue_worker.protocol import Finished, Protocol
+from machines import run_machine
 from queue_state import (
     LEASE_SECONDS,
     RESULT_TTL,
@@ -280,15 +279,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)  # a failing case is made small first
 def test_whatever_happens_every_run_of_an_image_gets_one_result(connection: redis.Redis, redis_url: str) -> None:
-    bound = type("BoundMachine", (QueueMachine,), {"url": redis_url, "connection": connection})
-    run_state_machine_as_test(
-        bound,
-        settings=settings(
-            max_examples=120,
-            stateful_step_count=30,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        ),
-    )
+    run_machine(QueueMachine, connection, redis_url, max_examples=120)

@@ -15,6 +15,7 @@ from imagequeue import ConfigurationError, DurabilityUnavailable, Producer, cont
 from imagequeue.connection import connect
 from imagequeue.durability import probe
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from unix_relay import UnixRelay
 
 Start = Callable[..., EmbeddedRedis]
 
@@ -192,40 +193,16 @@ def test_without_replicas_acceptance_does_not_wait_for_them(always: EmbeddedRedi
         os.kill(replica.pid or 0, signal.SIGCONT)
 
 
-class WaitsForDisk:
+class WaitsForDisk(UnixRelay):
     """A relay to a server that acknowledges without syncing; it holds the answers back as an honest one would."""
 
     def __init__(self, listen: Path, server: Path, *, slow: bytes = b"WAITAOF", seconds: float = 0.6) -> None:
-        self.url = f"unix://{listen}"
         self.waited = 0
-        self._server, self._slow, self._seconds = server, slow, seconds
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(listen))
-        self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._slow, self._seconds = slow, seconds
+        super().__init__(listen, server)
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        try:
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
-        except OSError:
-            return
-
-    def _relay(self, client: socket.socket) -> None:
-        """Requests here are small: one is read at once, and so is its answer."""
-        with client, socket.socket(socket.AF_UNIX) as upstream:
-            upstream.connect(str(self._server))
-            while request := client.recv(1 << 20):
-                try:
-                    upstream.sendall(request)
-                except BrokenPipeError:  # it was restarted
-                    return
-                if self._slow in request:
-                    self.waited += 1
-                    threading.Event().wait(self._seconds)
-                client.sendall(upstream.recv(1 << 20))
+    def answer(self, request: bytes, upstream: socket.socket) -> bytes | None:
+        if self._slow in request:
+            self.waited += 1
+            threading.Event().wait(self._seconds)
+        return super().answer(request, upstream)

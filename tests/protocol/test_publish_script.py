@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from imagequeue import Producer, contract
+from imagequeue import contract
 from imagequeue_worker.jobs import TakenJob
 from imagequeue_worker.protocol import Finished, Protocol
 from queue_state import (
@@ -20,15 +20,7 @@ from queue_state import (
     pending,
     results,
     rows,
-    submit,
 )
-
-
-@pytest.fixture
-def job(producer: Producer, worker: Protocol) -> TakenJob:
-    """A job of a and b that `worker` holds."""
-    submit(producer, "a", "b")
-    return worker.take(64).jobs[0]
 
 
 def publish(worker: Protocol, job: TakenJob, cells: list) -> list[bool] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from imagequeue import Producer, contract
+from imagequeue import contract
 from imagequeue_worker.jobs import TakenJob
 from imagequeue_worker.protocol import Protocol
 from queue_state import (
@@ -17,15 +17,7 @@ from queue_state import (
     pending,
     results,
     rows,
-    submit,
 )
-
-
-@pytest.fixture
-def job(producer: Producer, worker: Protocol) -> TakenJob:
-    """A job of a and b that somebody else holds."""
-    submit(producer, "a", "b")
-    return worker.take(64).jobs[0]
 
 
 def settle(worker: Protocol, job: TakenJob, cells: list | None = None) -> list[bool]:

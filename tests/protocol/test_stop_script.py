@@ -7,7 +7,6 @@ import redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from imagequeue import Producer
 from imagequeue_worker.jobs import TakenJob
 from imagequeue_worker.protocol import Finished, Protocol
 from queue_state import (
@@ -22,15 +21,7 @@ from queue_state import (
     pending,
     ref_of,
     results,
-    submit,
 )
-
-
-@pytest.fixture
-def job(producer: Producer, worker: Protocol) -> TakenJob:
-    """A job of a and b that `worker` holds."""
-    submit(producer, "a", "b")
-    return worker.take(64).jobs[0]
 
 
 def test_its_images_end_as_cancelled(job: TakenJob, worker: Protocol, connection: redis.Redis) -> None:

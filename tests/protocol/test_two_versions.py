@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule
 
 import earlier_scripts
 from imagequeue.contract import QUEUES, encode_job, new_job_id
@@ -17,6 +16,7 @@ from imagequeue.errors import ContractError
 from imagequeue.scripts import script_text
 from imagequeue_worker.jobs import TakenJob
 from imagequeue_worker.protocol import Protocol, Retry
+from machines import run_machine
 from queue_state import LEASE_SECONDS, RESULT_TTL, rows
 from test_any_interleaving import QueueMachine, few, workers
 
@@ -91,18 +91,7 @@ def retry_of(job: TakenJob, id_: str) -> Retry:
 def test_whatever_happens_every_image_gets_one_result(
     connection: redis.Redis, redis_url: str, machine: type[WorkerMachine]
 ) -> None:
-    bound = type("BoundMachine", (machine,), {"url": redis_url, "connection": connection})
-    run_state_machine_as_test(
-        bound,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        ),
-    )
+    run_machine(machine, connection, redis_url, max_examples=60)
 
 
 def test_scripts_of_both_versions_are_at_hand() -> None:

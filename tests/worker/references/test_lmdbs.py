@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagequeue.contract import ErrorCode
-from imagequeue_worker.errors import ImageError
 from imagequeue_worker.images import DEFAULT_LIMITS, decode
-from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.references.datum import Datum, write_datum
 from imagequeue_worker.references.lmdb_file import LmdbError, find_record
+from reading import code_of, references
 
 _buffer = io.BytesIO()
 Image.linear_gradient("L").save(_buffer, "JPEG")
@@ -29,16 +28,6 @@ def write(folder, records, **options):
         for key, value in records.items():
             transaction.put(key, value)
     return folder
-
-
-def references(root, **options):
-    return References(ImageSources(image_roots=(root,), **options))
-
-
-def code_of(ref, root, **options):
-    with pytest.raises(ImageError) as caught:
-        references(root, **options).fetch(ref)
-    return caught.value.code
 
 
 def find(folder, key):

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from failing_kind import FailsOnDemand
 
+from failing_kind import FailsOnDemand
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references import ImageSources, References, known_kinds, register, registry

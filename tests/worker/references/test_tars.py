@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
-from imagequeue_worker.references import Allowance, ImageSources, References
+from imagequeue_worker.references import Allowance
+from reading import code_of, references
 
 MEMBERS = {
     "a.jpg": b"first",
@@ -29,16 +30,6 @@ def write(path, members=MEMBERS, mode="w", form=tarfile.PAX_FORMAT):
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return path
-
-
-def references(root, **options):
-    return References(ImageSources(image_roots=(root,), **options))
-
-
-def code_of(ref, root, **options):
-    with pytest.raises(ImageError) as caught:
-        references(root, **options).fetch(ref)
-    return caught.value.code
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=["pax", "gnu"])
