@@ -9,7 +9,9 @@ NATIVE := $(wildcard worker/native/*)
 # Where no C++ compiler is, PyPI's ziglang is one, of 80 MB; its first build takes a minute.
 COMPILER := $(shell command -v $${CXX:-c++} g++ clang++ 2>/dev/null | head -1)
 ZIG := $(if $(COMPILER),,CXX="$(abspath $(BIN))/python -m ziglang c++ -target x86_64-linux-gnu.2.17")
-COMPILING = $(if $(ZIG),$(PIP) ziglang &&) $(ZIG)
+# Decodes JPEGs only as far as a net sees them; without it the engine is built without.
+JPEG := $(abspath $(VENV))/libjpeg
+COMPILING = $(if $(ZIG),$(PIP) ziglang &&) JPEG_ROOT=$(JPEG)/libjpeg/install $(ZIG)
 INSTALL = $(COMPILING) $(PIP)
 
 # Pictures and net of the demo, and what tests get: NET=folder IMAGES=folder ARGS="-k gate"
@@ -86,15 +88,21 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed; PYTHON=… names one"'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+$(JPEG): worker/native/libjpeg.txt | $(VENV)/bin/python
+	@rm -rf $@ $@.part && $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --python-version 3.12 --only-binary :all: --dest $@.part --requirement $< \
+	  && $(BIN)/python -m zipfile -e $@.part/*.whl $@.part/wheel && mv $@.part/wheel/*.data/purelib $@ && rm -r $@.part \
+	  || { echo "no libjpeg-turbo for this machine: JPEGs are decoded whole"; mkdir -p $@; }
+
+$(VENV)/demo: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python $(JPEG)
 	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/dev: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+$(VENV)/dev: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python $(JPEG)
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/demo
 
-$(VENV)/default-net: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
+$(VENV)/default-net: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python $(JPEG)
 	$(INSTALL) --editable '.[dev,default-net]'
 	@touch $@ $(VENV)/demo $(VENV)/dev
 

@@ -28,11 +28,11 @@ sys.path[:0] = [str(HERE.parent)]
 from imagequeue_worker.caffe2 import Net, load_net  # noqa: E402
 from imagequeue_worker.caffe2.program import NativeEngine  # noqa: E402
 from imagequeue_worker.commands.demo import demo_pictures  # noqa: E402
-from imagequeue_worker.images import decode, resize_and_crop  # noqa: E402
+from imagequeue_worker.images import ZOO, decode, resize_and_crop  # noqa: E402
 from imagequeue_worker.images.resize import resized_size  # noqa: E402
 from synthetic_net import write_synthetic_net  # noqa: E402
 
-RESIZE, CROP = 256, 224
+RESIZE, CROP = ZOO.resize, ZOO.crop
 SUFFIXES = (".jpg", ".jpeg", ".png")
 STAGES = ("decode", "resize and crop", "quantize")
 
@@ -57,7 +57,7 @@ def opencv(data: bytes, lut: Pixels) -> tuple[Pixels, list[float]]:
 def ours(data: bytes) -> tuple[Pixels, list[float]]:
     """Our crop, and when its stages began and ended."""
     clock = [time.perf_counter()]
-    picture = decode(data)
+    picture = decode(data, spec=ZOO)
     clock.append(time.perf_counter())
     crop = resize_and_crop(picture, RESIZE, CROP)
     clock.append(time.perf_counter())

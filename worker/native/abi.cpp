@@ -3,6 +3,7 @@
 #include <exception>
 #include <cstring>
 
+#include "jpeg.h"
 #include "program.h"
 #include "resize.h"
 
@@ -156,3 +157,10 @@ IQ_API int64_t iq_requantization_differences(float scale, int32_t zero_point, in
   }
   return differing;
 }
+
+// 0, or -1 when a decoder of whole pictures is to be asked.
+IQ_API int32_t iq_jpeg_region(const uint8_t* data, int64_t bytes, const Region* region, uint8_t* pixels, int64_t pitch) {
+  return decode_region(data, bytes, *region, pixels, pitch) ? 0 : -1;
+}
+
+IQ_API const char* iq_jpeg_version() { return jpeg_version(); }

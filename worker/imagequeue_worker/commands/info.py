@@ -13,6 +13,7 @@ from rich.table import Table
 
 from imagequeue_worker.caffe2 import available_engines, native_problem
 from imagequeue_worker.errors import NetUnavailable
+from imagequeue_worker.images.native_jpeg import libjpeg_version
 from imagequeue_worker.nets import load_nets
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.zoo import find_nets
@@ -31,6 +32,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "engines": engines,
         "engine": engines[0],
         "native_problem": native_problem() or None,
+        "libjpeg": libjpeg_version(),
         "nets": _nets(settings),
     }
 
@@ -66,6 +68,8 @@ def table(found: dict[str, Any]) -> Table:
     rows.add_row("engines", ", ".join(found["engines"]) + "  (best first)")
     if found["native_problem"]:
         rows.add_row("", f"no native engine: {found['native_problem']}")
+    version = found["libjpeg"]
+    rows.add_row("JPEG", f"as far as a net sees it, by libjpeg-turbo {version}" if version else "whole, by simplejpeg")
     for net in found["nets"]:
         size = "x".join(map(str, net["input"]))
         rows.add_row("net", f"{net['name']}: {size} -> {net['classes']} classes, engine {net['engine']}; {net['why']}")

@@ -3,7 +3,7 @@
 In the order of reading:
 
 - spec.py: what a net wants to see, and what a worker is willing to decode
-- decode.py: bytes -> upright BGR picture; JPEG itself
+- decode.py: bytes -> upright BGR picture; jpeg.py: JPEG, in C++ by native_jpeg.py as far as a net sees it
 - formats.py: everything else, by Pillow; colours.py: as OpenCV sees it; gif.py, png.py, tiff.py: what Pillow
   does not notice; quiet.py: nothing on standard error
 - orientation.py: EXIF, which way is up
@@ -33,7 +33,7 @@ def preprocess(data: bytes, spec: Preprocessing = ZOO, limits: Limits = DEFAULT_
     Raises ImageError, and nothing else: `unsupported_format` (no image, or none that is read), `corrupt`
     (truncated or damaged: never a partial picture), `too_large` (above `limits`, decided from the header).
     """
-    return crop_for(decode(data, limits), spec)
+    return crop_for(decode(data, limits, spec), spec)
 
 
 def crop_for(picture: NDArray[np.uint8], spec: Preprocessing = ZOO) -> NDArray[np.uint8]:

@@ -33,16 +33,20 @@ def _scaled(long: int, over: int, short: int) -> int:
     return int(np.float32(long) * np.float32(short) / np.float32(over))
 
 
+def windows(height: int, width: int, resize: int, crop: int) -> tuple[Window, Window]:
+    """The rows and the columns of a resized picture that its centre crop keeps."""
+    new_height, new_width = resized_size(height, width, resize)
+    rows = Window(height, new_height, (new_height - crop) // 2, crop)
+    return rows, Window(width, new_width, (new_width - crop) // 2, crop)
+
+
 def resize_and_crop(pixels: Pixels, resize: int, crop: int) -> Pixels:
     """Scale a picture so that its shorter side is `resize`, and cut out the centre.
 
     uint8 `[height, width, 3]` -> uint8 `[crop, crop, 3]`, a new array and never a view. Needs sides of at
     least one pixel, and `crop <= resize`.
     """
-    height, width = pixels.shape[:2]
-    new_height, new_width = resized_size(height, width, resize)
-    rows = Window(height, new_height, (new_height - crop) // 2, crop)
-    columns = Window(width, new_width, (new_width - crop) // 2, crop)
+    rows, columns = windows(*pixels.shape[:2], resize, crop)
     return (native_resize() or resize_in_numpy)(pixels, rows, columns)
 
 

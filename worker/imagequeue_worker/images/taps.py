@@ -6,6 +6,7 @@ rounded to float32 (area) or to 11 bits (linear) once.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,6 +29,12 @@ class Window(NamedTuple):
     def scale(self) -> float:
         """Source pixels per output pixel. Both roundings matter: never `src / dst`."""
         return 1.0 / (self.dst / self.src)
+
+    @property
+    def sources(self) -> tuple[int, int]:
+        """The first source pixel that the outputs are made of and the one after the last, or a few more."""
+        first, end = self.first * self.scale, (self.first + self.size) * self.scale
+        return max(0, math.floor(first) - 1), min(self.src, math.floor(end) + 3)
 
 
 class AreaTaps(NamedTuple):
