@@ -1,4 +1,4 @@
-"""JPEG: libjpeg-turbo's defaults (islow, fancy upsampling), strict: a cut file is `corrupt`, and never a half-grey picture.
+"""JPEG: libjpeg-turbo's defaults (islow, fancy upsampling), strict: a cut file is `corrupt`, never a half-grey picture.
 
 By simplejpeg; and where it is known what a net sees of the picture, in C++ only as far as that goes. What that refuses,
 simplejpeg is asked for, so that both end in the same errors; damage below what a net sees is no error there.

@@ -1,4 +1,4 @@
-"""A JPEG as far as it is looked at, in C++, where the library has libjpeg-turbo: worker/native/jpeg.cpp, without the GIL."""
+"""A JPEG as far as it is looked at, in C++ where the library has libjpeg-turbo: worker/native/jpeg.cpp, without GIL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagequeue_worker.caffe2 import native
 
 Pixels = NDArray[np.uint8]
 DecodeRegion = Callable[[bytes, int, int, tuple[int, int], tuple[int, int]], Pixels | None]
-"""JPEG, height, width, rows (first, end), columns (first, end) -> the picture, of which only those are filled; or None."""
+"""JPEG, height, width, rows (first, end), columns (first, end) -> the picture with only those filled; or None."""
 
 
 class _Region(ctypes.Structure):

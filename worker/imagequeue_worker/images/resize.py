@@ -46,7 +46,8 @@ def resize_and_crop(pixels: Pixels, resize: int, crop: int) -> Pixels:
     uint8 `[height, width, 3]` -> uint8 `[crop, crop, 3]`, a new array and never a view. Needs sides of at
     least one pixel, and `crop <= resize`.
     """
-    rows, columns = windows(*pixels.shape[:2], resize, crop)
+    height, width = pixels.shape[:2]
+    rows, columns = windows(height, width, resize, crop)
     return (native_resize() or resize_in_numpy)(pixels, rows, columns)
 
 
