@@ -50,13 +50,22 @@ format: $(VENV)/dev ## Let ruff format and mend the sources
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/dev ## Measure on this machine: the net, and the queue against RQ's SimpleWorker
-	@$(BIN)/python tests/benchmarks/net.py $(NET)
-	@$(BIN)/python tests/benchmarks/queue_rate.py
+# A net and pictures for benchmarks, where they are named.
+BENCH_DATA = $(if $(NET),--net $(NET)) $(if $(IMAGES),--images $(IMAGES))
+WITH_PEERS = --peers --peers-python $(PEERS)/bin/python
 
-bench-peers: $(VENV)/dev $(PEERS)/ready ## Measure the net beside ONNX Runtime and OpenVINO on the same weights
-	@$(BIN)/python tests/benchmarks/net.py --peers --peers-python $(PEERS)/bin/python \
-	  $(if $(IMAGES),--images $(IMAGES)) $(ARGS) $(NET)
+bench: $(VENV)/dev ## Measure on this machine: net, queue, system, latency, stages; short forms, some minutes
+	@$(BIN)/python tests/benchmarks/net.py --rounds 5 $(if $(IMAGES),--images $(IMAGES)) $(NET)
+	@$(BIN)/python tests/benchmarks/queue_rate.py --rounds 3
+	@$(BIN)/python tests/benchmarks/system.py --count 500 --rounds 3 $(BENCH_DATA)
+	@$(BIN)/python tests/benchmarks/latency.py --count 300 --rounds 3 $(BENCH_DATA)
+	@$(BIN)/python tests/benchmarks/stages.py --count 500 --rounds 3 $(BENCH_DATA)
+
+bench-peers: $(VENV)/dev $(PEERS)/ready ## Measure beside what else there is: runtimes, queues, servers; ARGS="--rounds 3"
+	@$(BIN)/python tests/benchmarks/net.py $(WITH_PEERS) $(if $(IMAGES),--images $(IMAGES)) $(ARGS) $(NET)
+	@$(BIN)/python tests/benchmarks/queue_rate.py $(WITH_PEERS) --jobs 20000 $(ARGS)
+	@$(BIN)/python tests/benchmarks/system.py $(WITH_PEERS) $(BENCH_DATA) $(ARGS)
+	@$(BIN)/python tests/benchmarks/latency.py $(WITH_PEERS) $(BENCH_DATA) $(ARGS)
 
 chaos: $(VENV)/dev ## Kill, pause, cut and fill on purpose, and write build/chaos.json; FULL=1, SEED=n, ARGS="kill_storm"
 	@PYTHONPATH=tests $(BIN)/python -m chaos --out build/chaos.json $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -106,8 +115,11 @@ $(VENV)/default-net: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/pyth
 	$(INSTALL) --editable '.[dev,default-net]'
 	@touch $@ $(VENV)/demo $(VENV)/dev
 
-# The runtimes that we are compared with are no dependencies of ours.
-$(PEERS)/ready: tests/benchmarks/peers/requirements.txt
+# What we are compared with is no dependency of ours. BullMQ, where Node is.
+$(PEERS)/ready: tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/package-lock.json
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@cp tests/benchmarks/peers/package.json tests/benchmarks/peers/package-lock.json $(PEERS)/
+	@if command -v npm >/dev/null; then cd $(PEERS) && npm ci --silent --ignore-scripts --no-audit --no-fund; \
+	  else echo "no npm here: BullMQ is not compared with"; fi
 	@touch $@

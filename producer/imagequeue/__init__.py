@@ -6,11 +6,13 @@
         submission = producer.submit_many(["/data/cat.jpg", "https://example.org/dog.jpg"])
         results = producer.wait(submission.ids, timeout=60)
 
-Read `contract.py` first (the wire), then `client.py` (what you call), `orders.py`, `submitting.py` and
-`durability.py` (images into Redis), `reading.py` and `status.py` (results out of it), `operations.py` and what
-it names (cancelling, dead letters, dropping, pausing, the doctor), `link.py`, `connection.py` and
-`slot_owner.py` (Redis itself), and last the command line: `cli.py`, `operator_cli.py`, `queue_cli.py`,
-`sources.py`, `report.py`. Names are loaded when they are first used, so the import is light.
+Read `contract.py` first (the wire), then `core.py` (what you call; `client.py` and `aio.py` are its two faces),
+`orders.py`, `submitting.py` and `durability.py` (images into Redis), `reading.py`, `streaming.py`, `feeds.py`,
+`status.py` and `estimating.py` (results out of it), `operations.py` and what it names (cancelling, dead letters,
+dropping, pausing, the doctor), `bridge.py`, `link.py`, `calling.py`, `connection.py` and `slot_owner.py` (Redis
+itself), `reports/` (results as files, scores, the contact sheet), and last the command line:
+`cli.py` and the `*_cli.py` beside it, `sources/`, `terminal.py` (tables and bars). Names are loaded when they are first
+used, so the import is light.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from imagequeue.aio import AsyncProducer
     from imagequeue.client import Producer
     from imagequeue.contract import (
         ClassScore,
@@ -40,9 +43,11 @@ if TYPE_CHECKING:
         ContractError,
         DurabilityUnavailable,
         ImageQueueError,
+        JournalError,
         QueueFull,
         RedisRefused,
         RedisUnavailable,
+        SourceError,
         WaitTimeout,
     )
     from imagequeue.orders import Receipt, Submission
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
     from imagequeue.status import CollectionState, QueueState, QueueStatus, WorkerState
 
 __all__ = [
+    "AsyncProducer",
     "BlobMissing",
     "ClassScore",
     "CollectionBusy",
@@ -66,6 +72,7 @@ __all__ = [
     "Finding",
     "Image",
     "ImageQueueError",
+    "JournalError",
     "Model",
     "Priority",
     "Producer",
@@ -79,6 +86,7 @@ __all__ = [
     "Requeued",
     "Result",
     "Role",
+    "SourceError",
     "StageSeconds",
     "Status",
     "Submission",
@@ -86,8 +94,10 @@ __all__ = [
     "WorkerState",
 ]
 
+# Looked through in this order: what most programs want comes before what few do.
 _MODULES = (
-    "contract", "errors", "orders", "reading", "status", "roles", "dead_letters", "requeueing", "doctor", "client",
+    "contract", "errors", "client", "aio", "orders", "reading", "status", "roles", "dead_letters", "requeueing",
+    "doctor",
 )  # fmt: skip
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from imagequeue import contract
-from imagequeue.link import Link
-from imagequeue.parts import batches, scan
-from imagequeue.scripts import script_text
+from imagequeue.calling import Call, evaluate
+from imagequeue.link import BaseLink, Client
+from imagequeue.parts import Items, batches_of, scan
 
 RESULT_SECONDS = 86_400  # as the worker's --result-ttl: a cancelled image has a result like others
 IDS_PER_CALL = 1_000  # bounds the time that one call holds Redis
@@ -17,72 +17,71 @@ IDS_PER_CALL = 1_000  # bounds the time that one call holds Redis
 class Canceller:
     """Cancels images over a link; their results live for `result_ttl` seconds."""
 
-    def __init__(self, link: Link, result_ttl: int = RESULT_SECONDS) -> None:
+    def __init__(self, link: BaseLink, result_ttl: int = RESULT_SECONDS) -> None:
         self._link = link
         self._result_ttl = result_ttl
-        self._script = link.client.register_script(script_text("cancel"))
 
-    def cancel(self, ids: Iterable[str], collection: str, *, job: str = "") -> int:
+    async def cancel(self, ids: Items[str], collection: str, *, job: str = "") -> int:
         """Cancel those of the ids that are pending (and carried by `job`, if one is named); return how many."""
-        gate = [contract.KEY_PREFIX, contract.RQ_KEY_PREFIX, self._result_ttl, _fields_expire(self._link)]
+        gate = [contract.KEY_PREFIX, contract.RQ_KEY_PREFIX, self._result_ttl, await _fields_expire(self._link)]
         head = [*gate, collection, job]
         cancelled = 0
-        for batch in batches(ids, IDS_PER_CALL):
+        async for batch in batches_of(ids, IDS_PER_CALL):
             while batch:
-                bits = self._call(collection, [*head, *batch])
+                bits = await self._call(collection, [*head, *batch])
                 cancelled += bits.count(b"1")
                 batch = batch[len(bits) :]  # what the script has left for another call
         return cancelled
 
-    def _call(self, collection: str, arguments: list[Any]) -> bytes:
-        keys = [contract.pending_key(collection)]
-        bits: bytes = self._link.call(lambda _: self._script(keys=keys, args=arguments))
+    async def _call(self, collection: str, arguments: list[Any]) -> bytes:
+        call = Call("cancel", [contract.pending_key(collection)], arguments)
+        bits: bytes = await self._link.ask(lambda client: evaluate(client, call))
         return bits
 
-    def cancel_job(self, job: str) -> int:
+    async def cancel_job(self, job: str) -> int:
         """Cancel the images that a job still carries; 0 when there is no such job (any more)."""
-        ids, collection = self._link.call(lambda client: client.hmget(contract.job_key(job), ["ids", "collection"]))
+        fields = ["ids", "collection"]
+        ids, collection = await self._link.ask(lambda client: client.hmget(contract.job_key(job), fields))
         if not ids or not collection:
             return 0
         name = contract.check_collection(collection.decode())
-        return self.cancel(filter(None, ids.decode().split("\n")), name, job=job)
+        return await self.cancel(filter(None, ids.decode().split("\n")), name, job=job)
 
-    def cancel_collection(self, collection: str) -> int:
+    async def cancel_collection(self, collection: str) -> int:
         """Cancel all that is pending; what is submitted meanwhile may or may not be."""
-        by_job = self.cancel(self._ids_by_job(collection), collection)
+        by_job = await self.cancel(self._ids_by_job(collection), collection)
         # And what its job does not list: other hands were at work.
         parts = scan(self._link, contract.pending_key(collection), IDS_PER_CALL)
-        return by_job + self.cancel((id_.decode() for part in parts for id_ in part), collection)
+        return by_job + await self.cancel((id_.decode() async for part in parts for id_ in part), collection)
 
-    def _ids_by_job(self, collection: str) -> Iterator[str]:
+    async def _ids_by_job(self, collection: str) -> AsyncIterator[str]:
         """The ids of all jobs that own pending images, job by job, so that each job's request is read once."""
         seen: set[bytes] = set()
-        for part in scan(self._link, contract.pending_key(collection), IDS_PER_CALL):
+        async for part in scan(self._link, contract.pending_key(collection), IDS_PER_CALL):
             owners = sorted(set(part.values()) - seen)
             seen.update(owners)
-            for ids in self._ids_of(owners):
-                if isinstance(ids, bytes):
-                    yield from ids.decode().split("\n")
+            for ids in await self._ids_of(owners):
+                for id_ in ids.decode().split("\n") if isinstance(ids, bytes) else ():
+                    yield id_
 
-    def _ids_of(self, owners: list[bytes]) -> list[Any]:
+    async def _ids_of(self, owners: list[bytes]) -> list[Any]:
         """What their jobs list; None or an error for a job that is gone or damaged."""
 
-        def send(client: Any) -> list[Any]:  # noqa: ANN401  redis-py's
+        def send(client: Client) -> Any:  # noqa: ANN401
             pipeline = client.pipeline(transaction=False)
             for owner in owners:
                 pipeline.hget(contract.job_key(owner.decode(errors="replace").partition("|")[2]), "ids")
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
-            return answers
+            return pipeline.execute(raise_on_error=False)
 
-        return self._link.call(send) if owners else []
+        return await self._link.ask(send) if owners else []
 
 
-def _fields_expire(link: Link) -> str:
+async def _fields_expire(link: BaseLink) -> str:
     """The gate's question whether hash fields expire: asked of the server, not read off its version."""
 
-    def send(client: Any) -> Any:  # noqa: ANN401  redis-py's
+    def send(client: Client) -> Any:  # noqa: ANN401
         # One word: of "COMMAND", "INFO" redis-py parses the answer, and fails at that of an unknown command.
         return client.execute_command("COMMAND INFO", "HPEXPIREAT")
 
-    (known,) = link.call(send)
+    (known,) = await link.ask(send)
     return "0" if known is None else "1"

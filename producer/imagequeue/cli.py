@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 
 import click
 
-from imagequeue import operator_cli, queue_cli, report
+from imagequeue import contract_cli, ingest_cli, operator_cli, queue_cli, results_cli, terminal, watch_cli
 from imagequeue.client import Producer
-from imagequeue.contract import TOP_K_MAX, Result, Status
+from imagequeue.contract import TOP_K_MAX
 from imagequeue.options import (
+    EXIT_CODES,
     SOME_FAILED,
     Commands,
     collection_option,
@@ -21,10 +22,13 @@ from imagequeue.options import (
     version,
 )
 from imagequeue.orders import Submission
+from imagequeue.printing import print_results
 from imagequeue.sources import references
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(version(), prog_name="imagequeue")
 def cli() -> None:
     """Classify pictures in the background: submit them here, workers classify them, read the results here.
@@ -33,11 +37,12 @@ def cli() -> None:
       imagequeue submit photos/ --wait          what is on the pictures of a folder?
       find /data -name '*.jpg' | imagequeue submit - --collection holidays
       imagequeue status                         how far is it, and who works?
+      imagequeue wait --collection holidays     until all of it is done
       imagequeue results --collection holidays --json
+      imagequeue report --collection holidays -o holidays.html
       imagequeue doctor                         is all as it should be?
 
-    Exit codes: 0 all is well; 1 some images ended in an error or not in time, or something is wrong; 2 wrong usage, or
-    Redis is not there; 130 Ctrl-C.
+    Every option is an environment variable, too. Bars are shown on a terminal only.
     """
 
 
@@ -130,7 +135,7 @@ def submit(
         ids = _submitted(parts, collection, wait=wait, as_json=as_json)
         if wait:
             found = producer.as_completed(ids, collection=collection, timeout=timeout)
-            failed = _print(found, as_json, ids, waiting=True)
+            failed = print_results(found, as_json, ids, waiting=True)
             ctx.exit(SOME_FAILED if failed else 0)
 
 
@@ -139,7 +144,7 @@ def _submitted(parts: Iterable[Submission], collection: str, *, wait: bool, as_j
     ids: dict[str, None] = {}
     accepted = known = 0
     try:
-        with report.bar("submitted", None, hidden=as_json and not wait) as advance:
+        with terminal.bar("submitted", None, hidden=as_json and not wait) as advance:
             for part in parts:
                 accepted += part.accepted
                 known += part.known
@@ -147,7 +152,7 @@ def _submitted(parts: Iterable[Submission], collection: str, *, wait: bool, as_j
                 if wait:
                     ids.update(dict.fromkeys(part.ids))
                 elif as_json:
-                    click.echo(report.json_line(part))
+                    click.echo(terminal.json_line(part))
     finally:
         # Also after Ctrl-C or an error: what is accepted stays accepted.
         if accepted + known and not as_json:
@@ -157,81 +162,14 @@ def _submitted(parts: Iterable[Submission], collection: str, *, wait: bool, as_j
     return ids
 
 
-def _print(found: Iterable[Result], as_json: bool, ids: Mapping[str, None], *, waiting: bool) -> int:
-    """Print results; return how many are errors. What came before a WaitTimeout or Ctrl-C is printed, too."""
-    rows: list[Result] = []
-    failed = 0
-    try:
-        with report.bar("classified", len(ids), hidden=as_json or not waiting) as advance:
-            for result in found:
-                failed += result.status is not Status.OK
-                advance(1)
-                if as_json:
-                    click.echo(report.json_line(result))
-                else:
-                    rows.append(result)
-    finally:
-        if rows:
-            ranks = {id_: rank for rank, id_ in enumerate(ids)}
-            rows.sort(key=lambda result: (ranks.get(result.id, 0), result.ref))
-            report.print_tables(report.results_table(rows))
-    return failed
-
-
-@cli.command(short_help="Print results.")
-@click.argument("ids", nargs=-1, metavar="[IDS]...")
-@collection_option
-@json_option
-@redis_url_option
-@click.pass_context
-def results(ctx: click.Context, ids: tuple[str, ...], collection: str, as_json: bool, redis_url: str) -> None:
-    """Print the results of a collection that are there now, or those of the images with these IDS.
-
-    \b
-      imagequeue results --collection holidays
-      imagequeue results --json | jq -r 'select(.status == "ok") | [.ref, .classes[0].label] | @tsv'
-
-    The exit code is 1 when a result is an error, or one of the IDS has none.
-    """
-    with Producer(redis_url) as producer:
-        producer.ping()
-        missing = dict.fromkeys(ids)
-        found = producer.results(ids or None, collection=collection)
-        failed = _print(_seen(found, missing), as_json, dict(missing), waiting=False)
-    if missing:
-        click.echo(f"no result in {collection}: {', '.join(missing)}", err=True)
-    ctx.exit(SOME_FAILED if failed or missing else 0)
-
-
-def _seen(found: Iterable[Result], missing: dict[str, None]) -> Iterator[Result]:
-    for result in found:
-        missing.pop(result.id, None)
-        yield result
-
-
-@cli.command(short_help="Print queues, collections and workers.")
-@json_option
-@redis_url_option
-def status(as_json: bool, redis_url: str) -> None:
-    """Print what is waiting in each queue, how far each collection is, and which workers are alive.
-
-    \b
-      imagequeue status
-      watch imagequeue status
-      imagequeue status --json | jq '.queues[].images'
-
-    In every collection, accepted = pending + ok + error.
-    """
-    with Producer(redis_url) as producer:
-        producer.ping()
-        now = producer.status()
-    if as_json:
-        click.echo(report.json_line(now))
-    else:
-        report.print_tables(*report.status_tables(now))
-
-
-for command in (*operator_cli.COMMANDS, *queue_cli.COMMANDS):
+for command in (
+    *results_cli.COMMANDS,
+    *watch_cli.COMMANDS,
+    *ingest_cli.COMMANDS,
+    *operator_cli.COMMANDS,
+    *queue_cli.COMMANDS,
+    *contract_cli.COMMANDS,
+):
     cli.add_command(command)
 
 

@@ -31,8 +31,10 @@ REF_BYTES_MAX: Final = 1 << 20  # `data:` references carry their bytes
 MESSAGE_BYTES_MAX: Final = 2_000
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]+")
-_COLLECTION = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_ID_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")  # job hashes join ids by newline
+COLLECTION_PATTERN: Final = r"[A-Za-z0-9_.-]{1,128}"
+ID_FORBIDDEN_PATTERN: Final = r"[\x00-\x1f\x7f]"  # job hashes join ids by newline
+_COLLECTION = re.compile(COLLECTION_PATTERN)
+_ID_FORBIDDEN = re.compile(ID_FORBIDDEN_PATTERN)
 
 
 def _prefix(variable: str, default: str) -> str:
@@ -180,6 +182,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None  # None: the worker's first net
     top_k: Annotated[int, msgspec.Meta(ge=1, le=TOP_K_MAX)] = 5
     expires_in: Annotated[float, msgspec.Meta(gt=0)] | None = None  # seconds after Redis accepted it
+    # W3C traceparent of the submission, where its producer is traced; not written where it is not.
+    trace: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ClassScore(msgspec.Struct, frozen=True):
@@ -254,15 +258,20 @@ def check_collection(collection: str) -> str:
 
 def check_image(image: Image) -> Image:
     """Return the image if its id and reference fit; raise ContractError otherwise."""
-    if not image.id or len(image.id.encode("utf-8", "replace")) > ID_BYTES_MAX:
+    if not image.id or _is_longer(image.id, ID_BYTES_MAX):
         raise ContractError(f"image id {image.id[:40]!r} has {len(image.id)} characters; 1 to {ID_BYTES_MAX} bytes fit")
     if _ID_FORBIDDEN.search(image.id):
         raise ContractError(f"image id {image.id[:80]!r} has a control character; use printable characters")
     if not image.ref:
         raise ContractError(f"image {image.id!r} has an empty reference; give a path or a URL")
-    if len(image.ref.encode("utf-8", "replace")) > REF_BYTES_MAX:
+    if _is_longer(image.ref, REF_BYTES_MAX):
         raise ContractError(f"image {image.id!r} has a reference above {REF_BYTES_MAX} bytes; upload the bytes instead")
     return image
+
+
+def _is_longer(text: str, bytes_max: int) -> bool:
+    """Whether its UTF-8 has more bytes than that; encoded only where four bytes per character might be too many."""
+    return 4 * len(text) > bytes_max and len(text.encode("utf-8", "replace")) > bytes_max
 
 
 def check_request(request: Request) -> Request:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from imagequeue import contract
+from imagequeue.calling import Call, evaluate
 from imagequeue.contract import ErrorCode, Result, Seconds
 from imagequeue.errors import ConfigurationError
-from imagequeue.link import Link
-from imagequeue.parts import batches, scan
-from imagequeue.scripts import script_text
+from imagequeue.link import BaseLink
+from imagequeue.parts import Items, batches_of, scan
 
 READ_PER_CALL = 100  # references may be large, and a letter holds its twice: in request and result
 DISCARDED_PER_CALL = 1_000
@@ -44,16 +45,18 @@ class Letter:
         return DeadLetter(result.id, result.ref, code, message, result.attempt, result.finished_at, collection)
 
 
-def read_letters(link: Link, collection: str, ids: Iterable[str] | None, code: str | None) -> Iterator[Letter]:
+async def read_letters(
+    link: BaseLink, collection: str, ids: Items[str] | None, code: str | None
+) -> AsyncIterator[Letter]:
     """The dead letters of a collection, in no order, or of the ids, in theirs; only those with this error code.
 
     Each comes once, also if it is requeued and dies again meanwhile. Raises ContractError at an unreadable result.
     """
     seen: set[str] = set()
-    for found in _requests(link, collection, ids):
+    async for found in _requests(link, collection, ids):
         new = {id_: request for id_, request in found.items() if id_ not in seen}
         seen.update(new)
-        texts = _texts(link, contract.results_key(collection), list(new))
+        texts = await _texts(link, contract.results_key(collection), list(new))
         for text, request in zip(texts, new.values(), strict=True):
             if text is not None:
                 result = contract.decode_result(text)
@@ -61,18 +64,14 @@ def read_letters(link: Link, collection: str, ids: Iterable[str] | None, code: s
                     yield Letter(request, result)
 
 
-def discard_letters(link: Link, collection: str, letters: Iterable[Letter]) -> int:
+async def discard_letters(link: BaseLink, collection: str, letters: Items[Letter]) -> int:
     """Forget dead letters; return how many there were. One that has been sent again since it was read stays."""
-    script = link.client.register_script(script_text("discard"))
     keys = [contract.results_key(collection), contract.dead_key(collection)]
-
-    def discard(cells: list[str]) -> int:
-        return int(link.call(lambda _: script(keys=keys, args=cells)))
-
-    return sum(
-        discard([cell for letter in batch for cell in (letter.result.id, letter.result.entry)])
-        for batch in batches(letters, DISCARDED_PER_CALL)
-    )
+    discarded = 0
+    async for batch in batches_of(letters, DISCARDED_PER_CALL):
+        call = Call("discard", keys, [cell for letter in batch for cell in (letter.result.id, letter.result.entry)])
+        discarded += await link.ask(partial(evaluate, call=call))
+    return discarded
 
 
 def check_code(code: str | None) -> str | None:
@@ -82,16 +81,16 @@ def check_code(code: str | None) -> str | None:
     return code
 
 
-def _requests(link: Link, collection: str, ids: Iterable[str] | None) -> Iterator[dict[str, bytes]]:
+async def _requests(link: BaseLink, collection: str, ids: Items[str] | None) -> AsyncIterator[dict[str, bytes]]:
     key = contract.dead_key(collection)
     if ids is None:
-        for found in scan(link, key, READ_PER_CALL):
+        async for found in scan(link, key, READ_PER_CALL):
             yield {id_.decode(): request for id_, request in found.items()}
         return
-    for batch in batches(ids, READ_PER_CALL):
-        texts = _texts(link, key, batch)
+    async for batch in batches_of(ids, READ_PER_CALL):
+        texts = await _texts(link, key, batch)
         yield {id_: request for id_, request in zip(batch, texts, strict=True) if request is not None}
 
 
-def _texts(link: Link, key: str, ids: list[str]) -> list[bytes | None]:
-    return link.call(lambda client: client.hmget(key, ids)) if ids else []
+async def _texts(link: BaseLink, key: str, ids: list[str]) -> list[bytes | None]:
+    return await link.ask(lambda client: client.hmget(key, ids)) if ids else []

@@ -11,13 +11,14 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from imagequeue import contract
+from imagequeue.bridge import run
+from imagequeue.damaged_keys import damaged_keys
 from imagequeue.errors import RedisRefused
 from imagequeue.leftovers import leases_without_worker, pending_without_job
-from imagequeue.link import Link
+from imagequeue.link import VERSION_MIN, Link
 from imagequeue.roles import Role, denied
 from imagequeue.status import read_status
 
-VERSION_MIN = (6, 2)
 CLOCK_SECONDS_MAX = 1.0
 MEMORY_SHARE_MAX = 0.9
 SHOWN_MAX = 5  # jobs or commands that one finding names
@@ -72,7 +73,8 @@ def _settings(link: Link) -> dict[str, str]:
         except redis.ResponseError:
             return {}
 
-    return link.call(send)
+    settings: dict[str, str] = link.call(send)
+    return settings
 
 
 def _version(info: dict[str, Any]) -> Finding:
@@ -135,15 +137,21 @@ def _access(link: Link, role: Role) -> Finding:
     return Finding("access", not missing, found, "see deploy/redis/users.acl; --role names another role")
 
 
+def _keys(link: Link) -> Finding:
+    damaged = damaged_keys(link)
+    remedy = "find out who wrote them (do others use this database?), and delete them: workers pass such a queue over"
+    return Finding("keys", not damaged, _some(damaged) or "each of its own type", remedy)
+
+
 def _workers(link: Link) -> Finding:
-    status = read_status(link)
+    status = run(read_status(link))
     waiting = sum(queue.images for queue in status.queues)
     found = f"{len(status.workers)} alive, {waiting} images wait"
     return Finding("workers", bool(status.workers) or not waiting, found, "start workers: `imagequeue-worker run`")
 
 
 def _paused(link: Link) -> Finding:
-    paused = [queue.name for queue in read_status(link).queues if queue.paused and queue.images]
+    paused = [queue.name for queue in run(read_status(link)).queues if queue.paused and queue.images]
     remedy = "`imagequeue resume QUEUE` when it is time"
     return Finding("paused queues", not paused, _some(paused) or "none that has work", remedy)
 
@@ -160,7 +168,13 @@ def _pending(link: Link) -> Finding:
     return Finding("pending images", not uncarried, f"without a job: {_some(uncarried) or 'none'}", remedy)
 
 
-_QUEUE_CHECKS = {"workers": _workers, "paused queues": _paused, "leases": _leases, "pending images": _pending}
+_QUEUE_CHECKS = {
+    "keys": _keys,
+    "workers": _workers,
+    "paused queues": _paused,
+    "leases": _leases,
+    "pending images": _pending,
+}
 
 
 def _some(names: list[str]) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from imagequeue import contract
+from imagequeue.calling import Call, evaluate
 from imagequeue.errors import CollectionBusy
-from imagequeue.link import Link
-from imagequeue.scripts import script_text
+from imagequeue.link import BaseLink
 
 
-def drop_collection(link: Link, collection: str) -> int:
+async def drop_collection(link: BaseLink, collection: str) -> int:
     """Remove it; return how many results it had. Raises CollectionBusy while it has pending images."""
-    script = link.client.register_script(script_text("drop"))
     keys = [
         contract.pending_key(collection),
         contract.results_key(collection),
@@ -19,7 +18,8 @@ def drop_collection(link: Link, collection: str) -> int:
         contract.dead_key(collection),
         contract.COLLECTIONS_KEY,
     ]
-    pending, removed = link.call(lambda _: script(keys=keys, args=[collection]))
+    call = Call("drop", keys, [collection])
+    pending, removed = await link.ask(lambda client: evaluate(client, call))
     if pending:
         raise CollectionBusy(
             f"{collection} has {pending} pending images; wait for them, or cancel them "

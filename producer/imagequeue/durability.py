@@ -8,7 +8,6 @@ to a write follows its fsync; and `WAITAOF` on a server that was seen waiting fo
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from enum import StrEnum
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import redis
 
 from imagequeue import contract
+from imagequeue.bridge import answered
 from imagequeue.errors import DurabilityUnavailable
 
 PROBE_ROUNDS = 20
@@ -33,17 +33,19 @@ class Evidence(StrEnum):
 
 
 class Durability:
-    """Knows what evidence servers give; a probe's verdict holds for as long as the server runs. Thread-safe."""
+    """Knows what evidence servers give; a probe's verdict holds for as long as the server runs. Thread-safe.
+
+    Who asks while a probe runs makes one of his own.
+    """
 
     def __init__(self) -> None:
         self._verdicts: dict[str, bool] = {}
-        self._lock = threading.Lock()
 
-    def evidence(self, client: Any) -> Evidence:  # noqa: ANN401  redis-py's, answering bytes
+    async def evidence(self, client: Any) -> Evidence:  # noqa: ANN401  redis-py's, answering bytes
         """The evidence that the server of this connection gives; raise DurabilityUnavailable when it gives none."""
-        run_id = client.info("server")["run_id"]
+        run_id = (await answered(client.info("server")))["run_id"]
         try:
-            settings = client.config_get("append*")
+            settings = await answered(client.config_get("append*"))
         except redis.ResponseError:  # a producer's role may not read the configuration
             settings = {}
         if settings.get("appendonly") == "no":
@@ -52,9 +54,8 @@ class Durability:
             return Evidence.ALWAYS
         if settings.get("appendfsync") == "no":
             raise DurabilityUnavailable(_refusal("it leaves syncing to the kernel (appendfsync no)"))
-        with self._lock:
-            if run_id not in self._verdicts:
-                self._verdicts[run_id] = probe(client)
+        if run_id not in self._verdicts:
+            self._verdicts[run_id] = await probe(client)
         if self._verdicts[run_id]:
             return Evidence.WAITAOF
         why = "its WAITAOF does not wait for the disk"
@@ -63,7 +64,7 @@ class Durability:
         raise DurabilityUnavailable(_refusal(why))
 
 
-def probe(client: Any) -> bool:  # noqa: ANN401  redis-py's
+async def probe(client: Any) -> bool:  # noqa: ANN401  redis-py's
     """Whether WAITAOF waits for the disk, as it must under `appendfsync everysec`: for most of a second each time.
 
     Each round is compared with one without WAITAOF, so that a slow network is no evidence.
@@ -72,8 +73,8 @@ def probe(client: Any) -> bool:  # noqa: ANN401  redis-py's
     waits = 0
     for _ in range(PROBE_ROUNDS):
         try:
-            plain, _ = _timed(client, key, "PING")
-            synced, answer = _timed(client, key, "WAITAOF", 1, 0, SLICE_MS)
+            plain, _ = await _timed(client, key, "PING")
+            synced, answer = await _timed(client, key, "WAITAOF", 1, 0, SLICE_MS)
         except redis.OutOfMemoryError:
             raise
         except redis.ResponseError:  # Redis before 7.2, a role that may not, or no append-only file
@@ -86,18 +87,18 @@ def probe(client: Any) -> bool:  # noqa: ANN401  redis-py's
     return False
 
 
-def confirm(client: Any, evidence: Evidence, collection: str, replicas: int, seconds: float) -> None:  # noqa: ANN401
+async def confirm(client: Any, evidence: Evidence, collection: str, replicas: int, seconds: float) -> None:  # noqa: ANN401
     """Return when all that this connection has seen is synced, and on `replicas` replicas.
 
     Writes once, since Redis waits for what the connection itself wrote: the chunk may have been accepted by a call
     whose answer was lost, or by somebody else. Raises DurabilityUnavailable when it takes longer than `seconds`.
     """
-    client.hincrby(contract.totals_key(collection), "accepted", 0)
+    await answered(client.hincrby(contract.totals_key(collection), "accepted", 0))
     if evidence is Evidence.ALWAYS and replicas == 0:
         return
     deadline = time.monotonic() + seconds
     while True:
-        local, copies = _wait(client, evidence, replicas)
+        local, copies = await _wait(client, evidence, replicas)
         if local >= 1 and copies >= replicas:
             return
         if time.monotonic() > deadline:
@@ -108,28 +109,29 @@ def confirm(client: Any, evidence: Evidence, collection: str, replicas: int, sec
             )
 
 
-def check_replicas(client: Any, replicas: int) -> None:  # noqa: ANN401  redis-py's
+async def check_replicas(client: Any, replicas: int) -> None:  # noqa: ANN401  redis-py's
     """Raise DurabilityUnavailable before anything is accepted if there are fewer replicas than asked for."""
-    connected = int(client.info("replication").get("connected_slaves", 0)) if replicas else 0
+    info = await answered(client.info("replication")) if replicas else {}
+    connected = int(info.get("connected_slaves", 0))
     if connected < replicas:
         raise DurabilityUnavailable(
             f"{replicas} replicas are to confirm, and Redis has {connected}; connect replicas, or ask for fewer"
         )
 
 
-def _wait(client: Any, evidence: Evidence, replicas: int) -> tuple[int, int]:  # noqa: ANN401
+async def _wait(client: Any, evidence: Evidence, replicas: int) -> tuple[int, int]:  # noqa: ANN401
     """(1 if synced here, replicas that have it): on their disks with WAITAOF, in their memory with WAIT."""
     if evidence is Evidence.ALWAYS:
-        return 1, int(client.execute_command("WAIT", replicas, SLICE_MS))
-    local, copies = client.execute_command("WAITAOF", 1, replicas, SLICE_MS)
+        return 1, int(await answered(client.execute_command("WAIT", replicas, SLICE_MS)))
+    local, copies = await answered(client.execute_command("WAITAOF", 1, replicas, SLICE_MS))
     return int(local), int(copies)
 
 
-def _timed(client: Any, key: str, *command: Any) -> tuple[float, Any]:  # noqa: ANN401
+async def _timed(client: Any, key: str, *command: Any) -> tuple[float, Any]:  # noqa: ANN401
     """Write, then run the command, as confirm() does; the seconds that both took, and the answer."""
     begun = time.monotonic()
-    client.set(key, b"", ex=PROBE_KEY_SECONDS)
-    answer = client.execute_command(*command)
+    await answered(client.set(key, b"", ex=PROBE_KEY_SECONDS))
+    answer = await answered(client.execute_command(*command))
     return time.monotonic() - begun, answer
 
 

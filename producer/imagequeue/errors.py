@@ -7,6 +7,8 @@ ImageQueueError
 ├── BlobMissing             a `blob:` reference whose bytes are not in Redis (any more)
 ├── CollectionBusy          a collection that still has pending images cannot be dropped
 ├── DurabilityUnavailable   Redis cannot confirm that what it accepted is on its disk
+├── SourceError             a source of references cannot be read, or broke off
+├── JournalError            the journal of a run cannot be opened, read or written
 ├── WaitTimeout             images without a result when the time to wait was over
 ├── RedisUnavailable        Redis did not answer
 └── RedisRefused            Redis answered, and refused
@@ -58,6 +60,14 @@ class DurabilityUnavailable(ImageQueueError):  # noqa: N818  names the state, li
     Redis gives no evidence of having synced its disk, and nothing was accepted; or the disk or the replicas did not
     confirm in time, and the message says that the images are accepted, but may be lost with the server.
     """
+
+
+class SourceError(ImageQueueError):
+    """Raised when a source of references is not there, cannot be read, or breaks off; the message says where."""
+
+
+class JournalError(ImageQueueError):
+    """Raised when the journal of a run is in use, is none, belongs to another plan, or cannot be read or written."""
 
 
 class RedisUnavailable(ImageQueueError):  # noqa: N818  names the state, like QueueFull

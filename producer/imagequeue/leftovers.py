@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from imagequeue import contract
+from imagequeue.bridge import iterate
 from imagequeue.contract import QUEUES, RQ_KEY_PREFIX
 from imagequeue.link import Link
 from imagequeue.parts import scan
@@ -40,7 +41,7 @@ def pending_without_job(link: Link) -> dict[str, int]:
 def _uncarried(link: Link, collection: str) -> int:
     key = contract.pending_key(collection)
     owners: dict[bytes, bytes] = {}
-    for part in scan(link, key, 1_000):
+    for part in iterate(scan(link, key, 1_000)):
         owners |= part
         if len(owners) >= PENDING_MAX:
             break

@@ -1,33 +1,39 @@
-"""What an operator asks of the queue; every Producer can."""
+"""What an operator asks of the queue; every producer can."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 from imagequeue import contract, pausing
 from imagequeue.cancelling import RESULT_SECONDS, Canceller
-from imagequeue.contract import DEFAULT_COLLECTION, Priority
+from imagequeue.contract import DEFAULT_COLLECTION, Priority, Result
 from imagequeue.dead_letters import DeadLetter, Letter, check_code, discard_letters, read_letters
-from imagequeue.doctor import Diagnosis, examine
 from imagequeue.dropping import drop_collection
 from imagequeue.errors import ConfigurationError
-from imagequeue.link import Link
+from imagequeue.forgetting import forget_results
+from imagequeue.link import BaseLink
 from imagequeue.orders import OnFull, Order
+from imagequeue.parts import Items
 from imagequeue.requeueing import Requeued, requeue_letters
 from imagequeue.roles import Role
+from imagequeue.streaming import as_entry
 from imagequeue.submitting import Submitter
+
+if TYPE_CHECKING:
+    from imagequeue.doctor import Diagnosis
 
 
 class Operations:
     """Cancelling, dead letters, dropping, pausing and the doctor, over one link."""
 
-    _link: Link
+    _link: BaseLink
     _submitter: Submitter
 
     # --- withdrawing ----------------------------------------------------------------------------------------
 
-    def cancel(
-        self, ids: Iterable[str], *, collection: str = DEFAULT_COLLECTION, result_ttl: int = RESULT_SECONDS
+    async def cancel(
+        self, ids: Items[str], *, collection: str = DEFAULT_COLLECTION, result_ttl: int = RESULT_SECONDS
     ) -> int:
         """End those of the images that have no result yet as `error: cancelled`; return how many.
 
@@ -35,37 +41,47 @@ class Operations:
         After a lost connection the call is sent again, and may return fewer than it has cancelled.
         """
         contract.check_collection(collection)
-        return self._canceller(result_ttl).cancel(dict.fromkeys(ids), collection)
+        return await self._canceller(result_ttl).cancel(ids, collection)
 
-    def cancel_job(self, job: str, *, result_ttl: int = RESULT_SECONDS) -> int:
+    async def cancel_job(self, job: str, *, result_ttl: int = RESULT_SECONDS) -> int:
         """Cancel the images that a job (`Receipt.job`) still carries; return how many."""
-        return self._canceller(result_ttl).cancel_job(job)
+        return await self._canceller(result_ttl).cancel_job(job)
 
-    def cancel_collection(self, collection: str, *, result_ttl: int = RESULT_SECONDS) -> int:
+    async def cancel_collection(self, collection: str, *, result_ttl: int = RESULT_SECONDS) -> int:
         """Cancel every image of a collection that has no result yet; return how many.
 
         Images that are submitted meanwhile may escape.
         """
-        return self._canceller(result_ttl).cancel_collection(contract.check_collection(collection))
+        return await self._canceller(result_ttl).cancel_collection(contract.check_collection(collection))
 
-    def drop(self, collection: str) -> int:
+    async def drop(self, collection: str) -> int:
         """Remove a finished collection whole, results and counters; return how many results it had.
 
         Raises CollectionBusy while images are pending.
         """
-        return drop_collection(self._link, contract.check_collection(collection))
+        return await drop_collection(self._link, contract.check_collection(collection))
+
+    async def forget(self, results: Sequence[Result], entry: str, *, collection: str = DEFAULT_COLLECTION) -> int:
+        """Remove results that their reader has elsewhere, and the entries before `entry`; return how many results went.
+
+        `entry` is how far the reader has read (`stream`). One that has been replaced since it was read stays. For who
+        submits more than Redis should keep, and owns the collection: forgotten images can be submitted once more.
+        """
+        as_entry(entry)
+        return await forget_results(self._link, contract.check_collection(collection), results, entry)
 
     # --- dead letters ---------------------------------------------------------------------------------------
 
     def dead_letters(
-        self, ids: Iterable[str] | None = None, *, collection: str = DEFAULT_COLLECTION, code: str | None = None
-    ) -> Iterator[DeadLetter]:
+        self, ids: Items[str] | None = None, *, collection: str = DEFAULT_COLLECTION, code: str | None = None
+    ) -> AsyncIterator[DeadLetter]:
         """Images that ended in an error and can be requeued: all of a collection, or of the ids; with this code."""
-        return (letter.shown(collection) for letter in self._letters(ids, collection, code))
+        letters = self._letters(ids, collection, code)
+        return (letter.shown(collection) async for letter in letters)
 
-    def requeue(
+    async def requeue(
         self,
-        ids: Iterable[str] | None = None,
+        ids: Items[str] | None = None,
         *,
         collection: str = DEFAULT_COLLECTION,
         code: str | None = None,
@@ -79,31 +95,33 @@ class Operations:
         what was requeued before stays so.
         """
         order = Order(collection, priority, on_full=on_full, timeout=timeout)
-        return requeue_letters(self._submitter, self._letters(ids, collection, code), order)
+        return await requeue_letters(self._submitter, self._letters(ids, collection, code), order)
 
-    def discard(
-        self, ids: Iterable[str] | None = None, *, collection: str = DEFAULT_COLLECTION, code: str | None = None
+    async def discard(
+        self, ids: Items[str] | None = None, *, collection: str = DEFAULT_COLLECTION, code: str | None = None
     ) -> int:
         """Forget dead letters: their results stay and cannot be requeued any more; return how many."""
-        return discard_letters(self._link, collection, self._letters(ids, collection, code))
+        return await discard_letters(self._link, collection, self._letters(ids, collection, code))
 
     # --- queues and server ----------------------------------------------------------------------------------
 
-    def pause(self, queue: str) -> bool:
+    async def pause(self, queue: str) -> bool:
         """Let workers take nothing more from a queue; what they hold they finish. False if it was paused already."""
-        return pausing.pause_queue(self._link, queue)
+        return await pausing.pause_queue(self._link, queue)
 
-    def resume(self, queue: str) -> bool:
+    async def resume(self, queue: str) -> bool:
         """Let workers take from a queue again. False if it was not paused."""
-        return pausing.resume_queue(self._link, queue)
+        return await pausing.resume_queue(self._link, queue)
 
-    def diagnose(self, role: Role = Role.OPERATOR) -> Diagnosis:
+    async def diagnose(self, role: Role = Role.OPERATOR) -> Diagnosis:
         """Look for what is wrong with the server and the queue; `role` is what this user is meant to do."""
-        return examine(self._link, role)
+        from imagequeue.doctor import examine  # not what a service imports
+
+        return await self._link.blocking(lambda link: examine(link, role))
 
     # --- parts ----------------------------------------------------------------------------------------------
 
-    def _letters(self, ids: Iterable[str] | None, collection: str, code: str | None) -> Iterator[Letter]:
+    def _letters(self, ids: Items[str] | None, collection: str, code: str | None) -> AsyncIterator[Letter]:
         contract.check_collection(collection)
         return read_letters(self._link, collection, ids, check_code(code))
 

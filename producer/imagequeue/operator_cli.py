@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from imagequeue import report
+from imagequeue import terminal
 from imagequeue.cancelling import RESULT_SECONDS
 from imagequeue.contract import ErrorCode
 from imagequeue.dead_letters import DeadLetter
@@ -77,7 +77,7 @@ def cancel(
             cancelled = producer.cancel_collection(collection, result_ttl=result_ttl)
     left = len(set(ids)) - cancelled if ids else 0
     if as_json:
-        click.echo(report.json_line({"cancelled": cancelled, "not_pending": left}))
+        click.echo(terminal.json_line({"cancelled": cancelled, "not_pending": left}))
     else:
         click.echo(f"{cancelled} cancelled" + (f", {left} not pending in {collection}" if left else ""))
     ctx.exit(SOME_FAILED if left else 0)
@@ -102,12 +102,12 @@ def dead_letters(ids: tuple[str, ...], code: str | None, collection: str, as_jso
     with answering_producer(redis_url) as producer:
         for letter in producer.dead_letters(ids or None, collection=collection, code=code):
             if as_json:
-                click.echo(report.json_line(letter))
+                click.echo(terminal.json_line(letter))
             else:
                 rows.append(letter)
     if rows:
         rows.sort(key=lambda letter: (letter.code, letter.ref))
-        report.print_tables(report.dead_letters_table(rows))
+        terminal.print_tables(terminal.dead_letters_table(rows))
 
 
 @click.command(short_help="Run dead letters again.")
@@ -144,7 +144,7 @@ def requeue(
     with answering_producer(redis_url) as producer:
         done = producer.requeue(ids or None, collection=collection, code=code, priority=priority, timeout=timeout)
     if as_json:
-        click.echo(report.json_line(done))
+        click.echo(terminal.json_line(done))
     else:
         click.echo(f"{done.accepted} requeued" + (f", {done.left} left where they were" if done.left else ""))
 
@@ -165,7 +165,7 @@ def discard(ids: tuple[str, ...], code: str | None, collection: str, as_json: bo
     """
     with answering_producer(redis_url) as producer:
         discarded = producer.discard(ids or None, collection=collection, code=code)
-    click.echo(report.json_line({"discarded": discarded}) if as_json else f"{discarded} discarded")
+    click.echo(terminal.json_line({"discarded": discarded}) if as_json else f"{discarded} discarded")
 
 
 @click.command(short_help="Remove a finished collection whole.")
@@ -184,7 +184,7 @@ def drop(collection: str, as_json: bool, redis_url: str) -> None:
     with answering_producer(redis_url) as producer:
         removed = producer.drop(collection)
     if as_json:
-        click.echo(report.json_line({"collection": collection, "results": removed}))
+        click.echo(terminal.json_line({"collection": collection, "results": removed}))
     else:
         click.echo(f"{collection} is gone, with {removed} results")
 

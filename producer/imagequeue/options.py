@@ -35,8 +35,19 @@ class ImagesFailed(Refusal):
     exit_code = SOME_FAILED
 
 
+EXIT_CODES = (
+    "Exit codes: 0 all is well; 1 some images ended in an error or not in time, or something is wrong; "
+    "2 wrong usage, or Redis is not there; 130 Ctrl-C."
+)
+
+
 class Commands(click.Group):
-    """Turns what imagequeue raises into one line on standard error and an exit code."""
+    """Turns what imagequeue raises into one line on standard error and an exit code, and says so in each help."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command; its help ends with the exit codes."""
+        cmd.epilog = cmd.epilog or EXIT_CODES
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""

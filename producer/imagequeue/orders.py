@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from imagequeue import contract
 from imagequeue.contract import DEFAULT_COLLECTION, IMAGES_PER_JOB_MAX, TOP_K_MAX, Image, Priority
 from imagequeue.errors import ConfigurationError, ContractError
+from imagequeue.parts import Items, each
 
 Reference = str | os.PathLike[str] | Image
 """A reference as the worker gets it, a path (made absolute), or an Image that brings its own id."""
@@ -19,6 +20,7 @@ Reference = str | os.PathLike[str] | Image
 OnFull = Literal["wait", "raise"]
 
 CHUNK_BYTES_MAX = 4 << 20  # of references: `data:` ones carry their bytes
+WINDOW_CHUNKS = 8  # sent in one round trip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,7 @@ class Order:
     def __post_init__(self) -> None:
         """Raise ContractError for what no worker would take, ConfigurationError for what this side cannot."""
         contract.check_collection(self.collection)
-        if self.priority not in list(Priority):
-            raise ConfigurationError(f"priority is {self.priority!r}; choose {', '.join(Priority)}")
+        queue_of(self.priority)
         if not 1 <= self.top_k <= TOP_K_MAX:
             raise ContractError(f"top_k is {self.top_k}; 1 to {TOP_K_MAX} classes can be asked for")
         if self.expires_in is not None and not 0 < self.expires_in < math.inf:
@@ -80,7 +81,14 @@ class Order:
     @property
     def queue(self) -> str:
         """The RQ queue of its priority."""
-        return Priority(self.priority).queue
+        return queue_of(self.priority)
+
+
+def queue_of(priority: str) -> str:
+    """The RQ queue of a priority; raise ConfigurationError if there is no such priority."""
+    if priority not in list(Priority):
+        raise ConfigurationError(f"priority is {priority!r}; choose {', '.join(Priority)}")
+    return Priority(priority).queue
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -107,13 +115,14 @@ def path_reference(path: Path) -> str:
     return str(absolute)
 
 
-def chunked(references: Iterable[Reference], size: int) -> Iterator[tuple[Image, ...]]:
+async def chunked(references: Items[Reference], size: int) -> AsyncIterator[tuple[Image, ...]]:
     """Cut a stream of references into chunks of at most `size` images and 4 MiB of references."""
     if not 1 <= size <= IMAGES_PER_JOB_MAX:
         raise ConfigurationError(f"chunk is {size}; a job holds 1 to {IMAGES_PER_JOB_MAX} images")
     chunk: list[Image] = []
     weight = 0
-    for image in map(as_image, references):
+    async for reference in each(references):
+        image = as_image(reference)
         if chunk and (len(chunk) == size or weight + len(image.ref) > CHUNK_BYTES_MAX):
             yield tuple(chunk)
             chunk, weight = [], 0
@@ -121,3 +130,28 @@ def chunked(references: Iterable[Reference], size: int) -> Iterator[tuple[Image,
         weight += len(image.ref)
     if chunk:
         yield tuple(chunk)
+
+
+async def windows(chunks: AsyncIterator[tuple[Image, ...]]) -> AsyncIterator[list[tuple[Image, ...]]]:
+    """Chunks to be sent together: a few, and 4 MiB of references at most, or one chunk.
+
+    When their source breaks, what it gave before still comes, and then its error.
+    """
+    window: list[tuple[Image, ...]] = []
+    weight = 0
+    broken: Exception | None = None
+    while True:
+        try:
+            chunk = await anext(chunks, None)
+        except Exception as error:
+            chunk, broken = None, error
+        heavy = 0 if chunk is None else sum(len(image.ref) for image in chunk)
+        if window and (chunk is None or len(window) == WINDOW_CHUNKS or weight + heavy > CHUNK_BYTES_MAX):
+            yield window
+            window, weight = [], 0
+        if chunk is None:
+            break
+        window.append(chunk)
+        weight += heavy
+    if broken is not None:
+        raise broken

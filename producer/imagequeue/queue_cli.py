@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from imagequeue import report
+from imagequeue import terminal
 from imagequeue.options import SOME_FAILED, answering_producer, json_option, option, redis_url_option
 from imagequeue.roles import Role
 
@@ -68,9 +68,9 @@ def doctor(ctx: click.Context, role: str, as_json: bool, redis_url: str) -> None
     with answering_producer(redis_url) as producer:
         diagnosis = producer.diagnose(Role(role))
     if as_json:
-        click.echo(report.json_line(diagnosis))
+        click.echo(terminal.json_line(diagnosis))
     else:
-        report.print_tables(report.diagnosis_table(diagnosis))
+        terminal.print_tables(terminal.diagnosis_table(diagnosis))
     ctx.exit(0 if diagnosis.healthy else SOME_FAILED)
 
 
@@ -79,6 +79,6 @@ COMMANDS: Final = (pause, resume, doctor)
 
 def _say_paused(queue: str, *, paused: bool, changed: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(report.json_line({"queue": queue, "paused": paused, "changed": changed}))
+        click.echo(terminal.json_line({"queue": queue, "paused": paused, "changed": changed}))
     else:
         click.echo(f"{queue} is {'paused' if paused else 'open'}" + ("" if changed else ", as it was"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from imagequeue import contract
@@ -10,6 +10,7 @@ from imagequeue.contract import IMAGES_PER_JOB, Image, Request
 from imagequeue.dead_letters import Letter
 from imagequeue.errors import BlobMissing, ContractError
 from imagequeue.orders import CHUNK_BYTES_MAX, Order
+from imagequeue.parts import Items, each
 from imagequeue.submitting import Submitter
 
 
@@ -39,34 +40,34 @@ class _Chunk:
         return len(self.images) >= IMAGES_PER_JOB or self.weight >= CHUNK_BYTES_MAX
 
 
-def requeue_letters(submitter: Submitter, letters: Iterable[Letter], order: Order) -> Requeued:
+async def requeue_letters(submitter: Submitter, letters: Items[Letter], order: Order) -> Requeued:
     """Send dead letters again, in the order's collection and queue; model, classes and expiry are their own.
 
     Raises as `Submitter.submit` does; what was accepted before stays so, and requeueing again is safe.
     """
     accepted = left = 0
-    for chunk in _chunks(letters, order):
-        new = 0 if chunk is None else _send(submitter, chunk)
+    async for chunk in _chunks(letters, order):
+        new = 0 if chunk is None else await _send(submitter, chunk)
         accepted += new
         left += (1 if chunk is None else len(chunk.images)) - new
     return Requeued(accepted, left, order.collection)
 
 
-def _send(submitter: Submitter, chunk: _Chunk) -> int:
+async def _send(submitter: Submitter, chunk: _Chunk) -> int:
     """How many of a chunk are accepted. Images whose uploaded bytes are gone do not hold the others back."""
     try:
-        return sum(submitter.requeue(chunk.images, chunk.entries, chunk.order).new.values())
+        return sum((await submitter.requeue(chunk.images, chunk.entries, chunk.order)).new.values())
     except BlobMissing:
         singles = list(zip(chunk.images.items(), chunk.entries, strict=True))
         if len(singles) == 1:
             return 0
-        return sum(_send(submitter, _Chunk(chunk.order, dict([image]), [entry])) for image, entry in singles)
+        return sum([await _send(submitter, _Chunk(chunk.order, dict([image]), [entry])) for image, entry in singles])
 
 
-def _chunks(letters: Iterable[Letter], order: Order) -> Iterator[_Chunk | None]:
+async def _chunks(letters: Items[Letter], order: Order) -> AsyncIterator[_Chunk | None]:
     """Chunks of letters with the same wishes; None for a letter that cannot be read."""
     open_chunks: dict[Order, _Chunk] = {}
-    for letter in letters:
+    async for letter in each(letters):
         request = _request_of(letter)
         if request is None:
             yield None
@@ -79,7 +80,8 @@ def _chunks(letters: Iterable[Letter], order: Order) -> Iterator[_Chunk | None]:
         chunk.weight += len(image.ref)
         if chunk.is_full():
             yield open_chunks.pop(wishes)
-    yield from open_chunks.values()
+    for chunk in open_chunks.values():
+        yield chunk
 
 
 def _request_of(letter: Letter) -> Request | None:

@@ -61,7 +61,7 @@ _SUBMIT: tuple[Command, ...] = (
 )  # fmt: skip
 
 _READ: tuple[Command, ...] = (
-    ("XREAD", "STREAMS", _COMPLETED, "0"), ("XRANGE", _COMPLETED, "-", "+"), ("XREVRANGE", _COMPLETED, "+", "-"),
+    ("XREAD", "STREAMS", _COMPLETED, "0"), ("XRANGE", _COMPLETED, "-", "+"), ("XINFO", "STREAM", _COMPLETED),
     ("HSCAN", _RESULTS, 0), ("HLEN", _PENDING), ("HMGET", _TOTALS, "f"), ("HMGET", contract.WAITING_KEY, "f"),
     ("SMEMBERS", contract.PAUSED_KEY), ("SMEMBERS", contract.COLLECTIONS_KEY), ("SMEMBERS", _WORKERS),
     ("HMGET", _WORKER, "f"), ("HGETALL", contract.RATES_KEY), ("LLEN", _LIST),
@@ -71,7 +71,8 @@ _OPERATE: tuple[Command, ...] = (
     ("EVALSHA", _SHA1, 4, _RESULTS, _COMPLETED, _TOTALS, _DEAD), ("COMMAND", "INFO", "HPEXPIREAT"),
     ("HVALS", _TOTALS), ("HMGET", _JOB, "f"), ("XADD", _COMPLETED, "*", "f", "v"), ("HSET", _RESULTS, "f", "v"),
     ("HPEXPIREAT", _RESULTS, 1, "FIELDS", 1, "f"), ("HSET", _DEAD, "f", "v"), ("HDEL", _PENDING, "f"),
-    ("HDEL", _RESULTS, "f"), ("HDEL", _DEAD, "f"), ("HSCAN", _PENDING, 0), ("HSCAN", _DEAD, 0), ("HMGET", _DEAD, "f"),
+    ("HDEL", _RESULTS, "f"), ("HDEL", _DEAD, "f"),
+    ("XTRIM", _COMPLETED, "MINID", 1), ("HSCAN", _PENDING, 0), ("HSCAN", _DEAD, 0), ("HMGET", _DEAD, "f"),
     ("HEXISTS", _DEAD, "f"), ("HLEN", _RESULTS), ("SREM", contract.COLLECTIONS_KEY, "m"),
     ("UNLINK", _RESULTS, _COMPLETED, _TOTALS, _DEAD), ("LREM", _LIST, -1, "v"), ("SADD", contract.PAUSED_KEY, "m"),
     ("SREM", contract.PAUSED_KEY, "m"), ("SMEMBERS", _QUEUES), ("DEL", f"{contract.KEY_PREFIX}:nothing"),
@@ -96,6 +97,10 @@ _WORK: tuple[Command, ...] = (
 _EXPORT: tuple[Command, ...] = (
     ("EVALSHA", _SHA1, 2, contract.WAITING_KEY, contract.RATES_KEY), ("HVALS", contract.RATES_KEY),
     ("HGET", contract.WAITING_KEY, "f"), ("HMGET", _JOB, "f"), ("ZRANGE", _WIP, 0, 1), ("LINDEX", _LIST, 0),
+    ("HKEYS", contract.WAITING_KEY), ("HMGET", contract.WAITING_KEY, "f"), ("SMEMBERS", contract.PAUSED_KEY),
+    ("SMEMBERS", contract.COLLECTIONS_KEY), ("HMGET", _TOTALS, "f"), ("HLEN", _PENDING), ("HLEN", _DEAD),
+    ("SMEMBERS", _QUEUES), ("SMEMBERS", _WORKERS), ("HMGET", _WORKER, "f"), ("SCARD", f"{_WORKER}:executions"),
+    ("EXISTS", f"{RQ_KEY_PREFIX}:suspended"), ("LLEN", _LIST), ("ZCARD", _WIP), ("ZCOUNT", _WIP, 0, 1),
 )  # fmt: skip
 
 COMMANDS: Final[Mapping[Role, tuple[Command, ...]]] = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from redis.asyncio import connection as aio
 from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import MovedError
 
@@ -55,10 +56,52 @@ class _FollowsOwner:
     def read_response(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  whatever Redis answers
         try:
             return super().read_response(*arguments, **options)  # type: ignore[misc]
-        except MovedError as moved:
-            self._owner.moved((self.host, self.port), moved.host, moved.port)
+        except redis.ResponseError as error:
+            lost = self._lost(error)
+            if lost is None:
+                raise
             self.disconnect()  # type: ignore[attr-defined]
-            raise redis.ConnectionError(f"the slot of our keys is at {moved.host}:{moved.port} now") from moved
+            raise lost from error
+
+    def _lost(self, error: redis.ResponseError) -> redis.ConnectionError | None:
+        """The lost connection that an answer stands for; None if it is an answer."""
+        if isinstance(error, MovedError):
+            self._owner.moved((self.host, self.port), error.host, error.port)
+            return redis.ConnectionError(f"the slot of our keys is at {error.host}:{error.port} now")
+        if is_let_go(error):
+            return redis.ConnectionError(f"{self.host}:{self.port} let go of a command: {error}")
+        return None
+
+
+class _FollowsOwnerAsync(_FollowsOwner):
+    """The same for asyncio: redis-py has both kinds of connections as well."""
+
+    async def _connect(self) -> None:
+        self.host, self.port = address = self._owner.address
+        try:
+            await super(_FollowsOwner, self)._connect()  # type: ignore[misc]
+        except OSError:
+            self._owner.unreachable(address)
+            raise
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  whatever Redis answers
+        try:
+            return await super(_FollowsOwner, self).read_response(*arguments, **options)  # type: ignore[misc]
+        except redis.ResponseError as error:
+            lost = self._lost(error)
+            if lost is None:
+                raise
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise lost from error
+
+
+def is_let_go(error: redis.ResponseError) -> bool:
+    """Whether the server has let a command go without an answer, and will answer the next one, or another server will.
+
+    It became a replica, or lost the key's slot, while the command was blocked; or it lacks the replicas that it is told
+    to have (`min-replicas-to-write`), as it does for a moment after a failover.
+    """
+    return str(error).startswith(("UNBLOCKED ", "NOREPLICAS "))
 
 
 class OwnerConnection(_FollowsOwner, Connection):
@@ -69,10 +112,23 @@ class SecureOwnerConnection(_FollowsOwner, SSLConnection):
     """TLS to the slot's owner."""
 
 
-_FOLLOWERS = {Connection: OwnerConnection, SSLConnection: SecureOwnerConnection}
+class AsyncOwnerConnection(_FollowsOwnerAsync, aio.Connection):
+    """TCP to the slot's owner, for asyncio."""
 
 
-def follow_owner(pool: ConnectionPool) -> None:
+class AsyncSecureOwnerConnection(_FollowsOwnerAsync, aio.SSLConnection):
+    """TLS to the slot's owner, for asyncio."""
+
+
+_FOLLOWERS: dict[type, type] = {
+    Connection: OwnerConnection,
+    SSLConnection: SecureOwnerConnection,
+    aio.Connection: AsyncOwnerConnection,
+    aio.SSLConnection: AsyncSecureOwnerConnection,
+}
+
+
+def follow_owner(pool: ConnectionPool | aio.ConnectionPool) -> None:
     """Let the connections that this pool will make follow MOVED; a unix socket leads to one server only."""
     follower = _FOLLOWERS.get(pool.connection_class)
     if follower is not None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import redis
 
 from imagequeue import contract
 from imagequeue.contract import QUEUES, RQ_KEY_PREFIX
-from imagequeue.link import Link
+from imagequeue.link import BaseLink, Client
 from imagequeue.reading import read_progress
 
 
@@ -40,6 +39,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     name: str
     state: str
     images_per_second: float | None
+    queues: tuple[str, ...] = ()
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
@@ -51,19 +51,19 @@ class QueueStatus(msgspec.Struct, frozen=True):
     images_per_second: float
 
 
-def read_status(link: Link) -> QueueStatus:
+async def read_status(link: BaseLink) -> QueueStatus:
     """Read queues, collections and workers, each at one instant; raise RedisUnavailable or RedisRefused."""
-    workers = tuple(_workers(link))
+    workers = tuple([worker async for worker in _workers(link)])
     return QueueStatus(
-        queues=_queues(link),
-        collections=tuple(_collections(link)),
+        queues=await _queues(link),
+        collections=tuple([collection async for collection in _collections(link)]),
         workers=workers,
         images_per_second=sum(worker.images_per_second or 0.0 for worker in workers),
     )
 
 
-def _queues(link: Link) -> tuple[QueueState, ...]:
-    def send(client: redis.Redis) -> list[Any]:
+async def _queues(link: BaseLink) -> tuple[QueueState, ...]:
+    def send(client: Client) -> Any:  # noqa: ANN401
         transaction = client.pipeline(transaction=True)
         transaction.hmget(contract.WAITING_KEY, QUEUES)
         transaction.smembers(contract.PAUSED_KEY)
@@ -71,36 +71,38 @@ def _queues(link: Link) -> tuple[QueueState, ...]:
             transaction.llen(contract.queue_key(queue))
         return transaction.execute()
 
-    waiting, paused, *jobs = link.call(send)
+    waiting, paused, *jobs = await link.ask(send)
     return tuple(
         QueueState(name=queue, images=int(images or 0), jobs=length, paused=queue.encode() in paused)
         for queue, images, length in zip(QUEUES, waiting, jobs, strict=True)
     )
 
 
-def _collections(link: Link) -> Iterator[CollectionState]:
-    names = link.call(lambda client: client.smembers(contract.COLLECTIONS_KEY))
+async def _collections(link: BaseLink) -> AsyncIterator[CollectionState]:
+    names = await link.ask(lambda client: client.smembers(contract.COLLECTIONS_KEY))
     for name in sorted(name.decode() for name in names):
-        progress = read_progress(link, name)
+        progress = await read_progress(link, name)
         yield CollectionState(name, progress.accepted, progress.pending, progress.ok, progress.error)
 
 
-def _workers(link: Link) -> Iterator[WorkerState]:
+async def _workers(link: BaseLink) -> AsyncIterator[WorkerState]:
     """RQ's workers on our queues: Redis may serve others too."""
     prefix = f"{RQ_KEY_PREFIX}:worker:"
-    keys = sorted(key.decode() for key in link.call(lambda client: client.smembers(f"{RQ_KEY_PREFIX}:workers")))
-    rates = link.call(lambda client: client.hgetall(contract.RATES_KEY))
+    names = await link.ask(lambda client: client.smembers(f"{RQ_KEY_PREFIX}:workers"))
+    keys = sorted(name.decode() for name in names)
+    rates = await link.ask(lambda client: client.hgetall(contract.RATES_KEY))
 
-    def send(client: redis.Redis) -> list[Any]:
+    def send(client: Client) -> Any:  # noqa: ANN401
         pipeline = client.pipeline(transaction=False)
         for key in keys:
             pipeline.hmget(key, ["queues", "state", "death"])
         return pipeline.execute()
 
-    for key, (queues, state, death) in zip(keys, link.call(send), strict=True):
-        if queues is not None and death is None and set(queues.decode().split(",")) & set(QUEUES):
+    for key, (queues, state, death) in zip(keys, await link.ask(send), strict=True):
+        served = () if queues is None or death is not None else tuple(queues.decode().split(","))
+        if set(served) & set(QUEUES):
             name = key.removeprefix(prefix)
-            yield WorkerState(name, (state or b"?").decode(), _rate(rates.get(name.encode())))
+            yield WorkerState(name, (state or b"?").decode(), _rate(rates.get(name.encode())), served)
 
 
 def _rate(text: bytes | None) -> float | None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import redis
 
 from imagequeue import contract
+from imagequeue.calling import Call, evaluate_all, evaluate_each
 from imagequeue.connection import backoff
 from imagequeue.contract import Image, Request
 from imagequeue.durability import Durability, check_replicas, confirm
-from imagequeue.errors import BlobMissing, ConfigurationError, ContractError, QueueFull
-from imagequeue.link import Link
+from imagequeue.errors import BlobMissing, ConfigurationError, ContractError, ImageQueueError, QueueFull
+from imagequeue.link import BaseLink, Client
 from imagequeue.orders import Order
-from imagequeue.scripts import script_text
+from imagequeue.tracing import Submission, begin_submission
 
 BLOB_SECONDS = 86_400  # uploaded bytes outlive what their image may spend in the queue
 JOB_TIMEOUT_SECONDS = 3_600  # for a stock RQ worker; ours has leases
@@ -27,7 +29,12 @@ JOB_FAILURE_SECONDS = 86_400
 JOB_RETRIES = 2  # without any, RQ's cleanup fails a job whose worker died
 
 OUT_OF_MEMORY = -1
+_NEW = ord("1")
 _BLOB = re.compile(r"blob:([0-9a-f]{64})")
+
+
+Answer = tuple[bytes, Any]
+"""What the scripts return: `accepted` and bits, `full` and how many images wait, `blob_missing` and its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,83 +45,116 @@ class Accepted:
     new: dict[str, bool]
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Images on their way; the call and its job are chosen once: however often it is sent, it is one job."""
+
+    ids: tuple[str, ...]
+    job: str
+    call: Call
+    traced: Submission
+
+
 class Submitter:
     """Sends chunks over a link and keeps each queue within `depth_limit` images."""
 
-    def __init__(self, link: Link, depth_limit: int) -> None:
+    def __init__(self, link: BaseLink, depth_limit: int) -> None:
         if depth_limit < 1:
             raise ConfigurationError(f"depth_limit is {depth_limit} images; must be 1 or more")
         self._link = link
         self._depth_limit = depth_limit
         self._durability = Durability()
-        names = ("submit", "resubmit", "requeue")
-        self._scripts = {name: link.client.register_script(script_text(name)) for name in names}
 
-    def submit(self, images: tuple[Image, ...], order: Order) -> Accepted:
+    async def submit(self, images: tuple[Image, ...], order: Order) -> Accepted:
         """Get a chunk accepted, waiting for room when the order says so.
 
         Raises QueueFull, BlobMissing, ContractError, DurabilityUnavailable, RedisUnavailable or RedisRefused; nothing
         of it is accepted then, except that the last three may hide an acceptance: submitting the chunk again tells.
         """
-        chunk: dict[str, Image] = {}
-        for image in images:
-            chunk.setdefault(image.id, image)
-        return self._accept("resubmit" if order.resubmit else "submit", chunk, order, list(chunk))
+        return await self._accept(self._chunk(images, order), order)
 
-    def requeue(self, images: Mapping[str, Image], entries: Sequence[str], order: Order) -> Accepted:
+    async def submit_window(
+        self, window: Sequence[tuple[Image, ...]], order: Order
+    ) -> AsyncIterator[tuple[tuple[Image, ...], Accepted]]:
+        """Get several chunks accepted in one round trip, and alone those that find no room.
+
+        Raises as `submit` does for the first that fails, after the others.
+        """
+        chunks = [self._chunk(images, order) for images in window]
+        answers = await self._send([chunk.call for chunk in chunks], order)
+        failure: ImageQueueError | None = None
+        for images, chunk, answer in zip(window, chunks, answers, strict=True):
+            try:
+                accepted = await self._accept(chunk, order, answer)
+            except ImageQueueError as error:
+                failure = failure or error
+                continue
+            yield images, accepted
+        if failure is not None:
+            raise failure
+
+    async def requeue(self, images: Mapping[str, Image], entries: Sequence[str], order: Order) -> Accepted:
         """Get dead letters accepted again; `entries` are those of their results, in the images' order.
 
         Raises as `submit` does.
         """
-        return self._accept(
-            "requeue", images, order, [cell for pair in zip(images, entries, strict=True) for cell in pair]
-        )
+        rows = [cell for pair in zip(images, entries, strict=True) for cell in pair]
+        return await self._accept(self._call("requeue", images, order, rows), order)
 
-    def _accept(self, script: str, chunk: Mapping[str, Image], order: Order, rows: list[str]) -> Accepted:
-        # Chosen once: however often the call is sent, it is one job.
+    def _chunk(self, images: tuple[Image, ...], order: Order) -> _Chunk:
+        chunk: dict[str, Image] = {}
+        for image in images:
+            chunk.setdefault(image.id, image)
+        return self._call("resubmit" if order.resubmit else "submit", chunk, order, list(chunk))
+
+    def _call(self, script: str, chunk: Mapping[str, Image], order: Order, rows: list[str]) -> _Chunk:
         job = contract.new_job_id()
         keys = keys_of(chunk, job, order, dead=script != "submit")
-        arguments = [*arguments_of(chunk, job, order, self._depth_limit), *rows]
+        traced = begin_submission(order.queue, order.collection, len(chunk))
+        head = arguments_of(chunk, job, order, self._depth_limit, traced.traceparent)
+        return _Chunk(tuple(chunk), job, Call(script, keys, [*head, *rows]), traced)
+
+    async def _accept(self, chunk: _Chunk, order: Order, answer: Answer | None = None) -> Accepted:
+        """Send a chunk until it is accepted; if it has been sent already, `answer` is what came."""
+        with chunk.traced:
+            return await self._insist(chunk, order, answer)
+
+    async def _insist(self, chunk: _Chunk, order: Order, answer: Answer | None) -> Accepted:
         deadline = math.inf if order.timeout is None else time.monotonic() + order.timeout
         pauses = backoff()
         while True:
-            verdict, detail = self._link.call(lambda client: self._send(client, script, keys, arguments, order))
+            verdict, detail = answer or (await self._send([chunk.call], order))[0]
             if verdict == b"accepted":
-                return Accepted(job, {id_: new == ord("1") for id_, new in zip(chunk, detail, strict=True)})
+                return Accepted(chunk.job, {id_: new == _NEW for id_, new in zip(chunk.ids, detail, strict=True)})
             if verdict == b"blob_missing":
                 sha256 = detail.decode().rpartition(":")[2]
                 raise BlobMissing(f"the bytes of blob:{sha256} are not in Redis (any more); upload them again")
             pause = next(pauses)
             if order.on_full == "raise" or time.monotonic() + pause > deadline:
-                raise QueueFull(self._why_full(detail, len(chunk), order.queue))
-            time.sleep(pause)
+                raise QueueFull(self._why_full(detail, len(chunk.ids), order.queue))
+            await self._link.pause(pause)
+            answer = None
 
-    def _send(
-        self, client: redis.Redis, script: str, keys: list[str], arguments: list[Any], order: Order
-    ) -> tuple[bytes, Any]:
-        try:
+    async def _send(self, calls: Sequence[Call], order: Order) -> list[Answer]:
+        """The answers to calls of one order."""
+
+        async def send(client: Client) -> list[Answer]:
             if order.durable:
-                return self._send_durably(client, script, keys, arguments, order)
-            verdict, detail = self._scripts[script](keys=keys, args=arguments)
-        except redis.ResponseError as error:
-            # Memory is a limit like the depth: workers that drain the queue make room. (Redis 6.2 wraps the
-            # error.)
-            if isinstance(error, redis.OutOfMemoryError) or "OOM" in str(error):
-                return b"full", OUT_OF_MEMORY
-            raise
-        return verdict, detail
+                return await self._send_durably(calls, order)
+            return [_answer(answer) for answer in await evaluate_all(client, calls)]
 
-    def _send_durably(
-        self, client: redis.Redis, script: str, keys: list[str], arguments: list[Any], order: Order
-    ) -> tuple[bytes, Any]:
+        answers: list[Answer] = await self._link.ask(send)
+        return answers
+
+    async def _send_durably(self, calls: Sequence[Call], order: Order) -> list[Answer]:
         """All on one connection: Redis syncs what the connection that asks has written."""
-        with client.client() as single:
-            evidence = self._durability.evidence(single)
-            check_replicas(single, order.replicas)
-            verdict, detail = self._scripts[script](keys=keys, args=arguments, client=single)
-            if verdict == b"accepted":
-                confirm(single, evidence, order.collection, order.replicas, self._link.patience)
-        return verdict, detail
+        async with self._link.one_connection() as client:
+            evidence = await self._durability.evidence(client)
+            await check_replicas(client, order.replicas)
+            answers = [_answer(answer) for answer in await evaluate_each(client, calls)]
+            if any(verdict == b"accepted" for verdict, _ in answers):
+                await confirm(client, evidence, order.collection, order.replicas, self._link.patience)
+        return answers
 
     def _why_full(self, waiting: int, new: int, queue: str) -> str:
         if waiting == OUT_OF_MEMORY:
@@ -141,7 +181,9 @@ def keys_of(chunk: Mapping[str, Image], job: str, order: Order, *, dead: bool = 
     ]
 
 
-def arguments_of(chunk: Mapping[str, Image], job: str, order: Order, depth_limit: int) -> list[Any]:
+def arguments_of(
+    chunk: Mapping[str, Image], job: str, order: Order, depth_limit: int, trace: str | msgspec.UnsetType = msgspec.UNSET
+) -> list[Any]:
     """ARGV without the ids, as the head of accept.lua names it."""
     request = Request(
         images=tuple(chunk.values()),
@@ -149,6 +191,7 @@ def arguments_of(chunk: Mapping[str, Image], job: str, order: Order, depth_limit
         model=order.model,
         top_k=order.top_k,
         expires_in=order.expires_in,
+        trace=trace,
     )
     images = "1 image" if len(chunk) == 1 else f"{len(chunk)} images"
     return [
@@ -167,6 +210,16 @@ def arguments_of(chunk: Mapping[str, Image], job: str, order: Order, depth_limit
         f"classify {images} of {order.collection}",
         contract.encode_job(request),
     ]
+
+
+def _answer(answer: Any) -> Answer:  # noqa: ANN401  what the script returned, or its error
+    """Memory is a limit like the depth: workers that drain the queue make room. Redis 6.2 wraps the error."""
+    if isinstance(answer, redis.OutOfMemoryError) or (isinstance(answer, redis.ResponseError) and "OOM" in str(answer)):
+        return b"full", OUT_OF_MEMORY
+    if isinstance(answer, redis.RedisError):
+        raise answer
+    verdict, detail = answer
+    return verdict, detail
 
 
 def _blob_key(image: Image) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from chaos.notebook import Notebook, read_notebook
 from imagequeue import Image, Priority, Producer
-from imagequeue.errors import RedisRefused, RedisUnavailable
+from imagequeue.errors import DurabilityUnavailable, RedisRefused, RedisUnavailable
 
 CHUNKS = (1, 1, 4, 16, 16, 64)
 PRIORITIES = (Priority.HIGH, *[Priority.NORMAL] * 8, Priority.LOW)
@@ -37,6 +37,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     urgencies: tuple[str, ...] = PRIORITIES
     depth_limit: int = 5_000
     durable: bool = False
+    replicas: int = 0
 
 
 def chunks_of(errand: Errand, noted: dict[str, str]) -> Iterator[tuple[Priority, list[Image]]]:
@@ -57,7 +58,7 @@ def feed(errand: Errand) -> None:
     """Get everything acknowledged, however long Redis is away; sending again is safe."""
     notebook_path = Path(errand.notebook)
     noted = read_notebook(notebook_path)
-    options: dict[str, Any] = {"durable": True} if errand.durable else {}
+    options: dict[str, Any] = {"durable": True, "replicas": errand.replicas} if errand.durable else {}
     with (
         Producer(errand.url, depth_limit=errand.depth_limit) as producer,
         Notebook(notebook_path) as notebook,
@@ -69,7 +70,7 @@ def feed(errand: Errand) -> None:
                         images, chunk=len(images), collection=errand.collection, priority=priority, **options
                     )
                     break
-                except (RedisUnavailable, RedisRefused) as error:
+                except (RedisUnavailable, RedisRefused, DurabilityUnavailable) as error:
                     print(error, file=sys.stderr, flush=True)
                     time.sleep(0.1)
             notebook.note(images)

@@ -209,3 +209,17 @@ def drop(bench: Bench) -> Act:
         bench.submit("a")
 
     return drop_and_begin_anew
+
+
+@scenario("forget")
+def forget(bench: Bench) -> Act:
+    bench.submit("a", "b")
+    bench.finish_all()
+    read = list(bench.producer.results(collection=COLLECTION))
+    bench.noted.clear()
+
+    def forget_and_go_on() -> None:
+        bench.producer.forget(read, max(result.entry for result in read), collection=COLLECTION)
+        bench.submit("c")
+
+    return forget_and_go_on

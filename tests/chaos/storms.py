@@ -17,6 +17,7 @@ STORMS = {
     "pause_storm": ("pause_storm", "run"),
     "redis_restart": ("redis_restart", "run"),
     "redis_restart_durable": ("redis_restart", "run_durable"),
+    "failover": ("failover", "run"),
     "aof_cuts": ("aof_cuts", "run"),
     "network_faults": ("network_faults", "run"),
     "clock": ("clock", "run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ import redis
 
 from imagequeue import Image, Producer, Status, contract
 from imagequeue.cli import cli
-from imagequeue.report import results_table
+from imagequeue.terminal import results_table
 from producer_hand import CommandLine, Settle
 
 
@@ -209,7 +210,7 @@ def test_every_option_is_an_environment_variable_and_says_so(command: click.Comm
     text = command.get_help(click.Context(command, terminal_width=10_000))
     for option in command.params:
         if isinstance(option, click.Option):
-            assert str(option.envvar).startswith("IMAGEQUEUE_"), option.name
+            assert re.fullmatch(r"IMAGEQUEUE_[A-Z_]+", str(option.envvar)), option.name
             assert f"env var: {option.envvar}" in text
 
 

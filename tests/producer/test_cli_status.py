@@ -41,7 +41,9 @@ def test_status_names_the_workers_that_are_alive(
     connection.hset(f"{prefix}dead", mapping={"queues": "classify", "state": "idle", "death": "2026-01-01"})
     connection.hset(contract.RATES_KEY, "ours", rate)
     answer = json.loads(imagequeue("status", "--json").stdout)
-    assert answer["workers"] == [{"name": "ours", "state": "busy", "images_per_second": shown}]
+    served = ["classify-high", "classify"]
+    ours = {"name": "ours", "state": "busy", "images_per_second": shown, "queues": served}
+    assert answer["workers"] == [ours]
     assert answer["images_per_second"] == (shown or 0)
 
 

@@ -109,6 +109,14 @@ def test_an_unknown_field_does_not_disturb_a_reader(value: object) -> None:
     assert contract.decode_request(json.dumps(fields)) == request_
 
 
+def test_a_trace_travels_and_leaves_no_mark_where_there_is_none() -> None:
+    plain = Request(images=(Image("a", "/a.jpg"),))
+    traced = Request(images=plain.images, trace="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")
+    assert b"trace" not in contract.encode_request(plain)
+    assert contract.decode_request(contract.encode_request(traced)) == traced
+    assert contract.decode_request(contract.encode_request(plain)) == plain
+
+
 def test_another_version_has_its_own_code() -> None:
     with pytest.raises(ContractError) as caught:
         contract.decode_request(b'{"version":2,"pictures":[]}')

@@ -195,8 +195,8 @@ def test_as_json_it_is_one_object(imagequeue: CommandLine) -> None:
     diagnosis = json.loads(answer.stdout)
     assert diagnosis["healthy"] is True
     assert {finding["check"] for finding in diagnosis["findings"]} == {
-        "version", "primary", "eviction", "persistence", "memory", "clock", "access", "workers", "paused queues",
-        "leases", "pending images",
+        "version", "primary", "eviction", "persistence", "memory", "clock", "access", "keys", "workers",
+        "paused queues", "leases", "pending images",
     }  # fmt: skip
 
 
@@ -229,3 +229,16 @@ def test_what_a_user_may_not_see_is_no_illness(
     findings = {finding["check"]: finding for finding in json.loads(answer.stdout)["findings"]}
     assert findings["leases"]["found"] == "not visible to this user"
     assert answer.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [("rq:queue:classify", "list"), ("rq:wip:classify-low", "zset"), ("imagequeue:collections", "set"),
+     ("imagequeue:completed:default", "stream")],
+)  # fmt: skip
+def test_a_key_of_another_type_is_named(producer: Producer, connection: redis.Redis, key: str, kind: str) -> None:
+    producer.submit("/x")
+    connection.delete(key)
+    connection.set(key, "somebody else's")
+    found = finding(producer, "keys")
+    assert (found.ok, found.found) == (False, f"{key} holds a string, not a {kind}")

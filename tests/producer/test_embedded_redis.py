@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,3 +186,17 @@ def test_it_ends_when_its_parent_is_killed(parent: subprocess.Popen[bytes]) -> N
 def test_ctrl_c_in_a_terminal_leaves_it_to_its_parent(server: EmbeddedRedis) -> None:
     # A terminal signals its whole process group
     assert os.getpgid(server.pid) != os.getpgid(0)
+
+
+def test_it_has_not_started_while_it_loads_its_data(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        with client(server).pipeline(transaction=False) as pipeline:
+            for number in range(2000):
+                pipeline.set(f"key:{number}", number)
+            pipeline.execute()
+        client(server).execute_command("BGREWRITEAOF")
+        while client(server).info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+    slow = {"key-load-delay": "500", "loading-process-events-interval-bytes": "1024"}  # 500 us for each key
+    with EmbeddedRedis(tmp_path / "redis", options=slow) as server, client(server) as once:
+        assert once.get("key:1999") == b"1999"

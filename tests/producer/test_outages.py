@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from imagequeue import Producer
+from imagequeue import AsyncProducer, Producer
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from producer_hand import settler, wait_for_command
@@ -54,6 +55,30 @@ def test_a_call_whose_reply_is_lost_accepts_once_and_says_so(tmp_path: Path, ser
         relay.armed = True
         receipt = producer.submit("/a")
         assert (relay.lost, receipt.accepted, producer.progress().accepted) == (1, True, 2)
+    relay.close()
+
+
+def test_the_same_in_an_event_loop(tmp_path: Path, server: EmbeddedRedis) -> None:
+    async def main(url: str) -> None:
+        async with AsyncProducer(url) as producer:
+            await producer.submit("/before")
+            relay.armed = True
+            receipt = await producer.submit("/a")
+            assert (relay.lost, receipt.accepted, (await producer.progress()).accepted) == (1, True, 2)
+
+    relay = ReplyLoser(tmp_path / "relay.sock", server.folder / "redis.sock")
+    asyncio.run(main(relay.url))
+    relay.close()
+
+
+def test_a_window_whose_reply_is_lost_is_accepted_once(tmp_path: Path, server: EmbeddedRedis) -> None:
+    relay = ReplyLoser(tmp_path / "relay.sock", server.folder / "redis.sock")
+    with Producer(relay.url) as producer:
+        producer.submit("/before")
+        relay.armed = True
+        submission = producer.submit_many(f"/{number}" for number in range(60))
+        assert (relay.lost, submission.accepted, submission.known) == (1, 60, 0)
+        assert producer.progress().accepted == 61
     relay.close()
 
 

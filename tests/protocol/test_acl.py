@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 from redis.exceptions import NoPermissionError
 
 import imagequeue
@@ -23,6 +24,7 @@ from imagequeue.roles import denied, queue_and_discard
 from imagequeue.scripts import script_text
 from imagequeue_worker.backlog import read_backlog
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from imagequeue_worker.exporter_metrics import ExporterCollector
 from imagequeue_worker.protocol import Protocol, Retry
 from queue_state import LEASE_SECONDS, RESULT_TTL, answer, answer_errors, drain, end_leases, rows, submit
 from test_durable import free_port
@@ -125,6 +127,7 @@ BY_PRODUCER: dict[str, tuple[set[Role], Callable[[Producer], object]]] = {
     "requeue": (OPERATORS, lambda p: p.requeue()),
     "discard": (OPERATORS, lambda p: p.discard()),
     "drop": (OPERATORS, lambda p: p.drop("holidays")),
+    "forget": (OPERATORS, lambda p: p.forget(list(p.results()), "1-1")),
     "pause": (OPERATORS, lambda p: p.pause("classify")),
     "resume": (OPERATORS, lambda p: p.resume("classify")),
     "submit durably": (OPERATORS, lambda p: p.submit("/new", durable=True)),
@@ -163,7 +166,7 @@ BY_WORKER: dict[str, Callable[[Protocol, Stage], object]] = {
 }
 
 TRIED = {
-    "submit", "resubmit", "cancel", "requeue", "discard", "drop", "backlog",
+    "submit", "resubmit", "cancel", "requeue", "discard", "drop", "forget", "backlog",
     *(name for name in BY_WORKER if " " not in name),
 }  # fmt: skip
 
@@ -208,6 +211,11 @@ def test_working(stage: Stage, someone: Callable[[str], redis.Redis], role: str,
 @pytest.mark.parametrize("role", [Role.EXPORTER, Role.WORKER])
 def test_exporting(stage: Stage, someone: Callable[[str], redis.Redis], role: str) -> None:
     assert read_backlog(someone(role), QUEUES).queues[1].images_waiting == 2
+    registry = CollectorRegistry()
+    registry.register(ExporterCollector(someone(role), collections_max=10))
+    assert registry.get_sample_value("imagequeue_redis_up") == 1
+    assert registry.get_sample_value("rq_jobs", {"queue": "classify", "status": "started"}) == 1
+    assert registry.get_sample_value("imagequeue_dead_letters", {"collection": "default"}) == 1
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -248,7 +256,7 @@ def called(role: str) -> set[str]:
     """The commands that the scripts of a role call, with the parts in front of them."""
     names = {
         Role.PRODUCER: ["submit"],
-        Role.OPERATOR: ["submit", "resubmit", "requeue", "cancel", "discard", "drop"],
+        Role.OPERATOR: ["submit", "resubmit", "requeue", "cancel", "discard", "drop", "forget"],
         Role.WORKER: sorted(scripts(imagequeue_worker)),
         Role.EXPORTER: ["backlog"],
     }[Role(role)]

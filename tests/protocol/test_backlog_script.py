@@ -8,7 +8,7 @@ import redis
 from imagequeue import Producer, contract
 from imagequeue_worker.backlog import QueueBacklog, read_backlog
 from imagequeue_worker.protocol import Protocol
-from queue_state import QUEUE, RQ, answer, everything, field, job_of, submit
+from queue_state import QUEUE, RQ, answer, damaged, everything, field, job_of, submit
 
 
 def backlog(connection: redis.Redis, queue: str = QUEUE) -> QueueBacklog:
@@ -74,6 +74,15 @@ def test_foreign_executions_and_damaged_jobs_are_no_obstacle(
     connection.lpush(contract.queue_key(QUEUE), "odd")
     connection.zadd(f"{RQ}:wip:{QUEUE}", {"no-execution": 1.0, "gone:iq1": 1.0})
     assert backlog(connection).images_waiting == 1
+
+
+@pytest.mark.parametrize("key", [contract.queue_key(QUEUE), f"{RQ}:wip:{QUEUE}", contract.RATES_KEY])
+def test_a_damaged_key_does_not_hide_the_rest(
+    producer: Producer, worker: Protocol, connection: redis.Redis, key: str
+) -> None:
+    submit(producer, "a")
+    with damaged(connection, key):
+        assert backlog(connection).images_waiting == 1
 
 
 # --- rates --------------------------------------------------------------------------------------------------

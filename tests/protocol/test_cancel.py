@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from imagequeue import Image, Producer, contract
+from imagequeue.bridge import run
 from imagequeue.cancelling import IDS_PER_CALL, RESULT_SECONDS, Canceller
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.protocol import Finished, Protocol
@@ -60,7 +61,7 @@ def test_an_id_that_nobody_submitted_is_not_cancelled(operator: Producer) -> Non
 
 def test_an_id_that_is_named_twice_is_one_image(operator: Producer, connection: redis.Redis) -> None:
     submit(operator, "a")
-    assert Canceller(operator._link).cancel(["a", "a"], "default") == 1  # as HSCAN may name it
+    assert run(Canceller(operator._link).cancel(["a", "a"], "default")) == 1  # as HSCAN may name it
     assert connection.xlen(contract.completed_key("default")) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ import redis
 
 from imagequeue import Producer, RedisRefused
 from imagequeue.connection import connect
-from imagequeue.link import Link
+from imagequeue.link import AsyncLink, Link
 from imagequeue_worker.connections import own_connection
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 
@@ -155,6 +156,25 @@ def test_a_slot_that_moves_is_found_again(cluster: Cluster) -> None:
         cluster.move_slot(target)
         assert link.call(lambda client: client.incr(KEY)) == before + 1
     link.close()
+
+
+def test_an_event_loop_finds_the_slot_and_follows_it(cluster: Cluster) -> None:
+    async def main() -> None:
+        link = AsyncLink(cluster.others[0].url, patience=30, connections=2)
+
+        def send(client: redis.asyncio.Redis) -> object:
+            transaction = client.pipeline(transaction=True)
+            transaction.incr(KEY)
+            transaction.get(KEY)
+            return transaction.execute()
+
+        assert await link.ask(send) == [1, b"1"]
+        cluster.move_slot(cluster.others[1])
+        assert await link.ask(send) == [2, b"2"]
+        assert await link.ask(lambda client: client.incr(KEY), blocks=True) == 3
+        await link.close()
+
+    asyncio.run(main())
 
 
 def test_calls_during_a_move_wait_for_its_end(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagequeue import ConfigurationError, DurabilityUnavailable, Producer, contract
+from imagequeue.bridge import run
 from imagequeue.connection import connect
 from imagequeue.durability import probe
 from imagequeue_worker.embedded_redis import EmbeddedRedis
@@ -129,7 +130,7 @@ def test_a_slow_network_is_no_evidence(start: Start, tmp_path: Path) -> None:
     server = start()
     relay = WaitsForDisk(tmp_path / "relay.sock", Path(server.url.removeprefix("unix://")), slow=b"", seconds=0.02)
     with connect(relay.url, resend=False) as client:
-        assert not probe(client)
+        assert not run(probe(client))
     relay.close()
 
 

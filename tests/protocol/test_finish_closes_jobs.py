@@ -213,11 +213,6 @@ def test_a_worker_that_dies_between_the_two_leaves_a_job_that_is_finished_by_the
     [
         "{rq}:wip:{queue}",
         "{rq}:job:{job}",
-        "{rq}:results:{job}",
-        "{rq}:finished:{queue}",
-        "{rq}:failed:{queue}",
-        "{rq}:worker:w1",
-        "{rq}:worker:w1:executions",
         contract.pending_key(COLLECTION),
         contract.results_key(COLLECTION),
         contract.completed_key(COLLECTION),
@@ -239,6 +234,20 @@ def test_a_key_of_another_type_leaves_every_job_leased_and_pending(
         assert everything(connection) == before
 
 
+@pytest.mark.parametrize(
+    "key", ["{rq}:results:{job}", "{rq}:finished:{queue}", "{rq}:worker:w1", "{rq}:worker:w1:executions"]
+)
+def test_a_damaged_key_that_only_rqs_tools_read_keeps_no_job_from_its_end(
+    producer: Producer, worker: Protocol, connection: redis.Redis, key: str
+) -> None:
+    submit(producer, "a", "b", chunk=1)
+    jobs = worker.take(64).jobs
+    with damaged(connection, key.format(rq=RQ, queue=QUEUE, job=jobs[1].lease.job)):
+        assert [reply.code for reply in worker.finish([answer(job) for job in jobs])] == [Finished.DONE] * 2
+    assert connection.zcard(f"{RQ}:wip:{QUEUE}") == 0
+    assert set(results(connection)) == {"a", "b"}
+
+
 @pytest.mark.parametrize(("key", "name"), [(contract.totals_key(COLLECTION), "ok"), (contract.WAITING_KEY, QUEUE)])
 def test_a_count_that_is_no_number_leaves_every_job_leased_and_pending(
     producer: Producer, worker: Protocol, connection: redis.Redis, key: str, name: str
@@ -258,7 +267,7 @@ def test_its_neighbours_are_finished_when_it_is_sent_alone(
 ) -> None:
     submit(producer, "a", "b", chunk=1)
     one, two = worker.take(64).jobs
-    with damaged(connection, f"{RQ}:results:{one.lease.job}"):
+    with damaged(connection, contract.job_key(one.lease.job)):
         assert worker.finish([answer(two)])[0].code == Finished.DONE
     assert pending(connection) == {"a"}
 

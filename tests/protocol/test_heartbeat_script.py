@@ -192,16 +192,18 @@ def test_a_worker_that_has_measured_nothing_writes_no_rate(worker: Protocol, con
 
 
 @pytest.mark.parametrize("key", [f"{RQ}:worker:w1", contract.RATES_KEY, f"{RQ}:wip:{QUEUE}"])
-def test_a_key_of_another_type_leaves_everything_as_it_was(
+def test_a_key_of_another_type_keeps_no_other_lease_from_being_renewed(
     producer: Producer, worker: Protocol, connection: redis.Redis, key: str
 ) -> None:
     submit(producer, "a")
     lease = worker.take(64).jobs[0].lease
+    submit(producer, "low", priority="low")
+    other = worker.take(64).jobs[0].lease
+    end_leases(connection, lease, other)
     with damaged(connection, key):
-        before = everything(connection)
-        with pytest.raises(redis.ResponseError):
-            beat(worker, lease, rate=1.0)
-        assert everything(connection) == before
+        _, lost = beat(worker, lease, other, rate=1.0)
+    assert lost == ([lease] if key == f"{RQ}:wip:{QUEUE}" else [])
+    assert lease_score(connection, other) == pytest.approx(now(connection) + LEASE_SECONDS + 60, abs=5)
 
 
 @pytest.mark.parametrize("key", ["{rq}:job:{job}", "{rq}:executions:{job}", "{rq}:execution:{member}"])

@@ -108,14 +108,18 @@ def test_a_take_whose_answer_was_lost_is_given_back(
     assert worker.put_back(worker.held_in_redis()) == 3
 
 
-@pytest.mark.parametrize("key", ["{rq}:queue:{queue}", "{rq}:job:{job}", "{rq}:worker:w1:executions"])
-def test_a_key_of_another_type_leaves_every_job_leased(
-    producer: Producer, worker: Protocol, connection: redis.Redis, key: str
+@pytest.mark.parametrize(
+    ("key", "count"),
+    [("{rq}:queue:{queue}", 1), ("{rq}:wip:{queue}", 1), ("{rq}:job:{job}", 2), ("{rq}:worker:w1:executions", 3)],
+)
+def test_a_key_of_another_type_keeps_only_its_own_jobs_from_going_back(
+    producer: Producer, worker: Protocol, connection: redis.Redis, key: str, count: int
 ) -> None:
     submit(producer, "a", "b", chunk=1)
     jobs = worker.take(64).jobs
+    submit(producer, "low", priority="low")
+    jobs += worker.take(64).jobs
     with damaged(connection, key.format(rq=RQ, queue=QUEUE, job=jobs[1].lease.job)):
-        before = everything(connection)
-        with pytest.raises(redis.ResponseError):
-            worker.put_back([job.lease for job in jobs])
-        assert everything(connection) == before
+        assert worker.put_back([job.lease for job in jobs]) == count
+    assert len(queued(connection, "classify-low")) == 1
+    assert connection.zcard(f"{RQ}:wip:{QUEUE}") == 3 - count

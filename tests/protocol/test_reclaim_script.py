@@ -351,30 +351,30 @@ def test_a_worker_whose_job_rqs_cleanup_took_back_is_fenced_out(
 # --- damaged keys -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dead_worker", ["", "w1"])
 @pytest.mark.parametrize("key", [f"{RQ}:wip:{QUEUE}", f"{RQ}:queue:{QUEUE}"])
-def test_a_key_of_another_type_leaves_every_job_leased(
-    producer: Producer, worker: Protocol, connection: redis.Redis, key: str
+def test_a_damaged_queue_keeps_its_jobs_and_no_others(
+    producer: Producer, worker: Protocol, connection: redis.Redis, key: str, dead_worker: str
 ) -> None:
     submit(producer, "a", "b", chunk=1)
-    take_and_lose(worker, connection)
+    kept = take_and_lose(worker, connection)
+    submit(producer, "low", priority="low")
+    (other,) = take_and_lose(worker, connection)
     with damaged(connection, key):
-        before = everything(connection)
-        with pytest.raises(redis.ResponseError):
-            reclaim(worker)
-        assert everything(connection) == before
+        assert worker.reclaim(losses_max=10, dead_worker=dead_worker) == [("classify-low", other.job, "requeued")]
+    assert {job for _, job, _ in worker.reclaim(losses_max=10, dead_worker=dead_worker)} == {one.job for one in kept}
 
 
-@pytest.mark.parametrize("key", ["{rq}:results:{job}", "{rq}:worker:w1:executions"])
-def test_a_key_of_another_type_at_the_last_loss_leaves_the_images_pending(
+@pytest.mark.parametrize("key", ["{rq}:results:{job}", "{rq}:worker:w1:executions", "{rq}:failed:{queue}"])
+def test_a_damaged_key_that_only_rqs_tools_read_does_not_save_a_job_from_its_last_loss(
     producer: Producer, worker: Protocol, connection: redis.Redis, key: str
 ) -> None:
     submit(producer, "a")
     (lease,) = take_and_lose(worker, connection)
-    with damaged(connection, key.format(rq=RQ, job=lease.job)):
-        before = everything(connection)
-        with pytest.raises(redis.ResponseError):
-            reclaim(worker, losses_max=1)
-        assert everything(connection) == before
+    with damaged(connection, key.format(rq=RQ, job=lease.job, queue=QUEUE)):
+        assert [what for _, _, what in reclaim(worker, losses_max=1)] == ["worker_lost"]
+    assert code_of(connection, "a") == "worker_lost"
+    assert connection.zcard(f"{RQ}:wip:{QUEUE}") == 0
 
 
 def test_a_job_hash_of_another_type_does_not_hold_up_the_others(

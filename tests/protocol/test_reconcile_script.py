@@ -218,6 +218,19 @@ def test_a_damaged_collection_does_not_keep_the_others_from_being_seen(
     check_invariants(connection)
 
 
+@pytest.mark.parametrize("key", ["queue", "wip", "scheduled", "deferred"])
+def test_a_damaged_queue_does_not_keep_the_images_of_others_from_being_seen(
+    producer: Producer, worker: Protocol, connection: redis.Redis, key: str
+) -> None:
+    submit(producer, "a")
+    submit(producer, "low", priority="low")
+    connection.delete(queue_key(QUEUE), queue_key("classify-low"))
+    with damaged(connection, f"rq:{key}:{QUEUE}"):
+        assert [(one.queue, one.what) for one in reconcile(worker)] == [("classify-low", "requeued")]
+    assert [(one.queue, one.what) for one in reconcile(worker)] == [(QUEUE, "requeued")]
+    check_invariants(connection)
+
+
 # --- the counts of what waits ---------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from imagequeue import Image, Producer, contract
+from imagequeue.bridge import iterate, run
 from imagequeue.contract import ErrorCode, Request, Status
 from imagequeue.dead_letters import discard_letters, read_letters
 from imagequeue.errors import ConfigurationError
@@ -118,20 +119,20 @@ def test_letters_that_ask_for_the_same_share_jobs(operator: Producer, worker: Pr
 def test_a_letter_that_was_requeued_meanwhile_is_left_alone(operator: Producer, worker: Protocol) -> None:
     submit(operator, "a", "b")
     fail(worker)
-    letters = list(read_letters(operator._link, "default", None, None))
+    letters = list(iterate(read_letters(operator._link, "default", None, None)))
     # Given one that ran again and died again since it was read
     operator.requeue(["a"])
     fail(worker)
-    assert requeue_letters(operator._submitter, letters, Order()) == requeued(1, left=1)
+    assert run(requeue_letters(operator._core._submitter, letters, Order())) == requeued(1, left=1)
     assert [letter.id for letter in operator.dead_letters()] == ["a"]
 
 
 def test_a_letter_of_a_pending_image_is_left_alone(operator: Producer, worker: Protocol) -> None:
     submit(operator, "a")
     fail(worker)
-    letters = list(read_letters(operator._link, "default", None, None))
+    letters = list(iterate(read_letters(operator._link, "default", None, None)))
     operator.requeue()
-    assert requeue_letters(operator._submitter, letters, Order()) == requeued(0, left=1)
+    assert run(requeue_letters(operator._core._submitter, letters, Order())) == requeued(0, left=1)
 
 
 @pytest.mark.parametrize("text", [b"{", b'{"version":2}', contract.encode_request(Request(images=(Image("b", "/b"),)))])
@@ -186,8 +187,8 @@ def test_many_letters_are_discarded(operator: Producer, worker: Protocol) -> Non
 def test_a_letter_that_came_after_the_reading_is_not_discarded(operator: Producer, worker: Protocol) -> None:
     submit(operator, "a")
     fail(worker)
-    letters = list(read_letters(operator._link, "default", None, None))
+    letters = list(iterate(read_letters(operator._link, "default", None, None)))
     operator.requeue()
     fail(worker)
-    assert discard_letters(operator._link, "default", letters) == 0
+    assert run(discard_letters(operator._link, "default", letters)) == 0
     assert [letter.id for letter in operator.dead_letters()] == ["a"]

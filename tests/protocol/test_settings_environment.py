@@ -48,6 +48,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "max_side": ("4096", 4096),
     "metrics_host": ("0.0.0.0", "0.0.0.0"),
     "metrics_port": ("0", 0),
+    "tracing": ("true", True),
     "log_level": ("debug", "debug"),
     "log_json": ("true", True),
 }
@@ -81,6 +82,7 @@ BAD: dict[str, list[str]] = {
     "max_pixels": ["0"],
     "max_side": ["0"],
     "metrics_port": ["-1", "65536", "http"],
+    "tracing": ["maybe"],
     "log_level": ["loud", "INFO2"],
     "log_json": ["maybe"],
 }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
+from prometheus_client import CollectorRegistry
 
 from imagequeue import Producer, contract
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from imagequeue_worker.housekeeping import Housekeeping
+from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.protocol import Protocol
 from queue_state import (
     COLLECTION,
@@ -14,7 +18,9 @@ from queue_state import (
     QUEUE,
     RESULT_TTL,
     answer,
+    damaged,
     everything,
+    fields_expire,
     results,
     submit,
 )
@@ -63,6 +69,22 @@ def test_results_that_are_kept_for_centuries_stay(producer: Producer, connection
     assert list(results(connection)) == ["a"]
 
 
+def test_a_result_from_before_the_server_could_expire_fields_goes_with_its_completion(
+    connection: redis.Redis, worker: Protocol
+) -> None:
+    age(connection, "aged", entry_of_result=True)
+    assert (worker.sweep(), connection.exists(contract.results_key(COLLECTION))) == (1, 0)
+
+
+def test_a_result_that_expires_by_itself_is_left_to_do_so(connection: redis.Redis, worker: Protocol) -> None:
+    if not fields_expire(connection):
+        pytest.skip("this server cannot")
+    age(connection, "aged", entry_of_result=True)
+    connection.hexpire(contract.results_key(COLLECTION), 3600, "aged")  # by a worker that keeps results for longer
+    assert (worker.sweep(), connection.hkeys(contract.results_key(COLLECTION))) == (0, [b"aged"])
+    assert connection.xlen(contract.completed_key(COLLECTION)) == 0
+
+
 def test_without_field_expiry_a_result_goes_with_its_completion(
     server_without_field_expiry: EmbeddedRedis,
 ) -> None:
@@ -82,6 +104,34 @@ def test_without_field_expiry_a_result_that_was_asked_for_again_stays(
         worker = Protocol(connection, "w1", [QUEUE], lease_seconds=LEASE_SECONDS, result_ttl=RESULT_TTL)
         age(connection, "again", entry_of_result=False)
         assert (worker.sweep(), connection.hkeys(contract.results_key(COLLECTION))) == (0, [b"again"])
+
+
+def test_a_damaged_collection_or_rate_does_not_keep_the_others_from_ageing(
+    connection: redis.Redis, worker: Protocol
+) -> None:
+    age(connection, "aged", entry_of_result=True)
+    connection.sadd(contract.COLLECTIONS_KEY, "odd")
+    with damaged(connection, contract.results_key("odd")), damaged(connection, contract.RATES_KEY):
+        worker.sweep()
+    assert connection.xlen(contract.completed_key(COLLECTION)) == 0
+
+
+def test_without_field_expiry_a_round_of_housekeeping_removes_all_that_has_aged(
+    server_without_field_expiry: EmbeddedRedis,
+) -> None:
+    with connect(server_without_field_expiry.url, resend=False) as connection:
+        worker = Protocol(connection, "w1", [QUEUE], lease_seconds=LEASE_SECONDS, result_ttl=RESULT_TTL)
+        old = (connection.time()[0] - RESULT_TTL - 60) * 1000
+        with connection.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(contract.COLLECTIONS_KEY, COLLECTION)
+            for number in range(2500):
+                pipeline.xadd(contract.completed_key(COLLECTION), {"id": number}, id=f"{old}-{number}")
+                pipeline.hset(contract.results_key(COLLECTION), str(number), f'{{"entry":"{old}-{number}"}}')
+            pipeline.execute()
+        housekeeping = Housekeeping(worker, Metrics(CollectorRegistry()))
+        for _ in range(20):
+            housekeeping.step(0.0)
+        assert connection.hlen(contract.results_key(COLLECTION)) == 0
 
 
 def age(connection: redis.Redis, id_: str, *, entry_of_result: bool) -> None:

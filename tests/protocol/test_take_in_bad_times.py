@@ -207,7 +207,6 @@ def test_an_id_that_a_damaged_hash_lists_twice_expires_once(
 @pytest.mark.parametrize(
     "key",
     [
-        f"{RQ}:wip:{QUEUE}",
         f"{RQ}:worker:w1:executions",
         contract.WAITING_KEY,
         contract.PAUSED_KEY,
@@ -222,6 +221,22 @@ def test_a_key_of_another_type_leaves_every_job_in_its_list(
         with pytest.raises(redis.ResponseError):
             worker.take(64)
         assert everything(connection) == before
+
+
+@pytest.mark.parametrize("key", [f"{RQ}:wip:{QUEUE}", contract.queue_key(QUEUE)])
+def test_a_damaged_queue_is_passed_over_and_named_and_stops_no_other(
+    producer: Producer, worker: Protocol, connection: redis.Redis, key: str
+) -> None:
+    submit(producer, "a")
+    submit(producer, "low", priority="low")
+    with damaged(connection, key):
+        taken = worker.take(64)
+        assert (ids_of(taken.jobs), taken.watch, taken.damaged) == ([["low"]], ["classify-high"], (QUEUE,))
+        worker.finish([answer(job) for job in taken.jobs])
+    taken = worker.take(64)
+    assert (ids_of(taken.jobs), taken.damaged) == ([["a"]], ())
+    worker.finish([answer(job) for job in taken.jobs])
+    check_invariants(connection)
 
 
 @pytest.mark.parametrize(

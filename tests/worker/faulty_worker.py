@@ -8,6 +8,7 @@ fault:kill                kills the process with SIGKILL
 fault:exit                ends the process as a library might, with code 3
 fault:segfault            reads where there is no memory
 fault:memory              needs more memory than there is
+fault:wedge               the main thread never returns, and hears no signal
 fault:spin                never returns, and lets no other thread run
 fault:flaky:<n>:<file>:<path>  fails <n> times with fetch_timeout, then gives the bytes of <path>; <file> counts
 """
@@ -18,6 +19,7 @@ import ctypes
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -42,6 +44,8 @@ def fetch(ref: str, allowance: Allowance) -> bytes:
         return Path(rest[1]).read_bytes()
     if what == "hang":
         threading.Event().wait()
+    if what == "wedge":
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
     if what == "exit":
         os._exit(3)
     if what == "segfault":
@@ -61,7 +65,17 @@ def fetch(ref: str, allowance: Allowance) -> bytes:
     raise RuntimeError("a defect on demand")
 
 
+def wedge(*_: object) -> None:
+    """Wait for ever in C, as a broken driver would: no signal ends it, and other threads go on."""
+    mutex = ctypes.create_string_buffer(64)  # any pthread_mutex_t; zeros are an unlocked one
+    libc = ctypes.CDLL(None)
+    libc.pthread_mutex_lock(mutex)
+    print("wedged", file=sys.stderr, flush=True)
+    libc.pthread_mutex_lock(mutex)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, wedge)
     from imagequeue_worker.cli import main
 
     register("fault", make_fault)

@@ -177,3 +177,37 @@ def test_images_of_one_job_may_be_somebody_elses(
     connection.hset("imagequeue:pending:default", "1", f"{QUEUE}|iq-nobody")
     ended = let_go(producer, connection, pictures, list(submission.ids))
     assert [ended[str(n)] for n in range(3)] == ["ok", "cancelled", "ok"]
+
+
+def test_a_collection_that_is_damaged_while_its_job_runs_ends_no_process(
+    start_worker: StartWorker, producer: Producer, connection: redis.Redis, pictures: list[Path], tmp_path: Path
+) -> None:
+    early, late = tmp_path / "early", tmp_path / "late"
+    images = [Image(gate.name, f"fault:gate:{gate}:{pictures[0]}") for gate in (early, late)]
+    producer.submit_many(images, chunk=2)
+    worker = start_worker()
+    before = worker.children()
+    until(lambda: all(Path(f"{gate}.waiting").exists() for gate in (early, late)), worker)
+    connection.set("imagequeue:results:default", "somebody else's")
+    early.touch()
+    until(lambda: "publish was refused" in worker.log_text(), worker)
+    connection.delete("imagequeue:results:default")
+    late.touch()
+    results = producer.wait(["early", "late"], timeout=60)
+    assert [result.attempt for result in results.values()] == [1, 1]
+    assert worker.children() == before
+
+
+def test_a_damaged_queue_stops_no_other_and_is_said_once(
+    start_worker: StartWorker, producer: Producer, connection: redis.Redis, pictures: list[Path]
+) -> None:
+    connection.set(queue_key("classify"), "somebody else's")
+    worker = start_worker()
+    for id_ in ("first", "second"):
+        producer.submit(pictures[0], id=id_, priority="low")
+        assert producer.wait([id_], timeout=60)[id_].error is None
+    assert worker.log_text().count("are passed over") == 1
+    connection.delete(queue_key("classify"))
+    producer.submit(pictures[0], id="x")
+    assert producer.wait(["x"], timeout=60)["x"].error is None
+    assert "refused" not in worker.log_text()

@@ -211,3 +211,14 @@ def test_a_command_whose_answer_is_lost_is_not_sent_again(tmp_path: Path) -> Non
             with pytest.raises(redis.ConnectionError):
                 resending.incr("count")
             assert int(direct.get("count")) > 2  # what redis-py does when it is let
+
+
+def test_a_connection_that_was_replaced_without_a_word_is_known_to_be_new(connection: redis.Redis) -> None:
+    with own_connection(connection) as own:
+        first = own.client_id()
+        connected_at = own.connected_at
+        assert own.client_id() == first
+        assert own.connected_at == connected_at
+        connection.client_kill_filter(_id=str(first))
+        assert own.client_id() != first  # and no call has failed
+        assert own.connected_at > connected_at

@@ -237,6 +237,33 @@ def test_worker_processes_end_when_their_supervisor_is_killed(start_worker: Star
     until(lambda: not Path(f"/proc/{child}").exists())
 
 
+def test_without_their_supervisor_they_finish_what_is_in_flight(
+    start_worker: StartWorker, producer: Producer, connection: redis.Redis, pictures: list[Path], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    producer.submit(f"fault:gate:{gate}:{pictures[0]}", id="x")
+    worker = start_worker("--grace", "600")
+    until(lambda: Path(f"{gate}.waiting").exists(), worker)
+    (child,) = worker.children()
+    worker.stop(signal.SIGKILL)
+    gate.touch()
+    until(lambda: not Path(f"/proc/{child}").exists())
+    assert (producer.wait(["x"], timeout=60)["x"].status, producer.progress().pending) == (Status.OK, 0)
+
+
+def test_one_that_is_wedged_ends_too_when_its_supervisor_is_killed(
+    start_worker: StartWorker, producer: Producer, connection: redis.Redis
+) -> None:
+    job = producer.submit("fault:wedge", id="x").job
+    worker = start_worker("--grace", "1", "--stall-timeout", "600")
+    until(lambda: "wedged" in worker.log_text(), worker)
+    (child,) = worker.children()
+    worker.stop(signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{child}").exists())
+    assert connection.lrange(queue_key("classify"), 0, -1) == [str(job).encode()]
+    assert connection.hget(job_key(str(job)), "attempts") == b"0"
+
+
 @pytest.mark.parametrize("max_wait_ms", ["0", "200"])
 def test_an_image_that_kills_workers_ends_as_worker_lost_alone(
     start_worker: StartWorker, producer: Producer, pictures: list[Path], max_wait_ms: str

@@ -67,6 +67,7 @@ class BatchLoop:
         self._settings = settings
         self._stopping = False
         self._refused = ""
+        self._damaged: tuple[str, ...] = ()
         self._completed_at = 0.0
         self._jobs_finished = 0
         self._late = Batch()
@@ -151,7 +152,10 @@ class BatchLoop:
         except ContractError:  # a job that fails as it is; its images are not touched
             self._complete(self._pipeline.prepare([taken]))
             return
-        log.warning("a worker was lost with this job; its images run alone", job=taken.lease.job, losses=taken.losses)
+        log.warning(
+            "a worker was lost with this job; its images run alone",
+            queue=taken.lease.queue, job=taken.lease.job, collection=taken.collection, losses=taken.losses,
+        )  # fmt: skip
         whole = FinishedJob(taken, request=request)
         for id_ in taken.ids:
             if self._stopping:
@@ -203,9 +207,15 @@ class BatchLoop:
             self._refused = str(error)
             return Taken([], [], None)
         self._refused = ""
+        if taken.damaged and taken.damaged != self._damaged:
+            log.error(
+                "queues whose keys hold another type are passed over; see `imagequeue doctor`", queues=taken.damaged
+            )
+        self._damaged = taken.damaged
         self._progress.advance()
         self._heartbeat.hold(job.lease for job in taken.jobs)
-        self._metrics.images_in_flight.inc(sum(len(job.ids) for job in taken.jobs))
+        if taken.jobs:
+            self._metrics.tally.in_flight(sum(len(job.ids) for job in taken.jobs))
         return taken
 
     def _take_again(self, images: int) -> Taken:
@@ -222,6 +232,7 @@ class BatchLoop:
             seconds = min(seconds, taken.next_due_ms / 1000)
         if at_most_seconds is not None:
             seconds = min(seconds, at_most_seconds)
+        self._progress.rest(seconds)
         self._work_signal.wait(taken.watch, seconds)
 
     # --- complete ------------------------------------------------------------------------------------------------
@@ -243,8 +254,7 @@ class BatchLoop:
         if done.images:
             # Under load the batches touch; after a pause the time without work does not count.
             self._progress.measure(done.images, now - max(self._completed_at, began))
-            self._metrics.batches.inc()
-            self._metrics.batch_images.observe(done.images)
+            self._metrics.tally.classified(done.images)
         self._completed_at = now
         self._jobs_finished += len(done.finished)
         self._progress.advance()
@@ -254,6 +264,6 @@ class BatchLoop:
         """Return what was not begun to the front of its queue."""
         leases: list[Lease] = [job.lease for job in jobs]
         self._heartbeat.drop(leases)
-        self._metrics.images_in_flight.dec(sum(len(job.ids) for job in jobs))
+        self._metrics.tally.in_flight(-sum(len(job.ids) for job in jobs))
         count = self._patience.call(self._protocol.put_back, leases)
         log.info("put back what was not begun", jobs=count)

@@ -30,13 +30,15 @@ from imagequeue_worker.connections import own_connection
 from imagequeue_worker.jobs import Lease
 from imagequeue_worker.listener import Listener
 from imagequeue_worker.loading import Threads
-from imagequeue_worker.machine import Machine, MakePipeline, Plan
+from imagequeue_worker.machine import Machine, MakePipeline, Plan, StartTracing
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.nets import Nets, load_found_nets
 from imagequeue_worker.pipeline import Pipeline
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import Settings
+from imagequeue_worker.tracing import start_tracing
+from imagequeue_worker.vitals import VitalsBoard, VitalsRow
 
 log = structlog.get_logger("imagequeue_worker.batch_worker")
 
@@ -88,7 +90,10 @@ class BatchWorker(BaseWorker):
     settings: Settings | None = None
     nets: Nets | None = None
     metrics: Metrics | None = None
+    vitals: VitalsRow | None = None
+    supervisor: int | None = None  # its pid
     make_pipeline: MakePipeline = staticmethod(make_pipeline)
+    start_tracing: StartTracing = staticmethod(start_tracing)
 
     def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:  # noqa: ANN401  RQ's signature
         options["serializer"] = JSONSerializer  # never pickle, whatever the command line says
@@ -130,21 +135,27 @@ class BatchWorker(BaseWorker):
                 return bool(machine.loop.run(burst=burst, max_jobs=max_jobs, max_idle_seconds=max_idle_time))
         finally:
             self._end(machine)
+            metrics.tally.write()
 
     def _assemble(self, settings: Settings, nets: Nets, metrics: Metrics) -> Machine:
         for net in nets:
             metrics.model_info.labels(name=net.model.name, sha256=net.model.sha256, engine=net.engine).set(1)
         plan = Plan(
             name=self.name, connection=self.connection, settings=settings, nets=nets, metrics=metrics,
-            make_pipeline=self.make_pipeline, register=self._register, queue_dependents=self._queue_dependents,
-            worker_ttl=WORKER_TTL_SECONDS,
+            vitals=self.vitals or VitalsBoard(1).rows[0],  # without a supervisor nobody reads it
+            make_pipeline=self.make_pipeline, start_tracing=self.start_tracing, register=self._register,
+            queue_dependents=self._queue_dependents, worker_ttl=WORKER_TTL_SECONDS,
         )  # fmt: skip
         return plan.build()
 
     def _register(self) -> None:
         """Make RQ and its tools know this worker; again after its hash was lost."""
-        self.register_birth()
-        self.set_state(WorkerStatus.IDLE)
+        try:
+            self.register_birth()
+            self.set_state(WorkerStatus.IDLE)
+        except redis.RedisError:
+            self.connection.connection_pool.disconnect()  # to connect to wherever the address leads by then
+            raise
 
     def subscribe(self) -> None:
         """Hear commands; in place of RQ's listener, which ends with the first error that it does not know."""
@@ -166,6 +177,8 @@ class BatchWorker(BaseWorker):
         if self._listener is not None:
             self._listener.wait_until_subscribed(SUBSCRIBE_SECONDS)
         machine.patience.call(self._register)
+        if self.supervisor:
+            machine.heartbeat.end_with(self.supervisor)
         machine.heartbeat.start()
         machine.work_signal.start()
         log.info("ready", worker=self.name, queues=self.queue_names())

@@ -12,9 +12,12 @@ import click
 
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.blas import limit_blas_threads
+from imagequeue_worker.commands.bench import bench
 from imagequeue_worker.commands.default_net import default_net
 from imagequeue_worker.commands.evaluate import evaluate
+from imagequeue_worker.commands.exporter import exporter
 from imagequeue_worker.commands.import_tflite import import_tflite
+from imagequeue_worker.commands.probe import probe
 from imagequeue_worker.commands.quantize import quantize
 from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
@@ -84,9 +87,12 @@ def run(**options: Any) -> None:  # noqa: ANN401  the settings
     from imagequeue.connection import connect, redis_errors
     from imagequeue_worker.logs import configure_logging
     from imagequeue_worker.supervisor import Supervisor
+    from imagequeue_worker.tracing import require_opentelemetry
 
     settings = Settings(**options)
     configure_logging(settings.log_level, json=settings.log_json)
+    if settings.tracing:
+        require_opentelemetry()
     with redis_errors(settings.redis_url), connect(settings.redis_url, resend=False) as connection:
         connection.ping()
     nets = load_nets_with_bar(settings)
@@ -132,7 +138,7 @@ def info(as_json: bool, **options: Any) -> None:  # noqa: ANN401
 
         click.echo(json.dumps(found))
     else:
-        from imagequeue.report import print_tables
+        from imagequeue.terminal import print_tables
 
         print_tables(table(found))
 
@@ -231,8 +237,11 @@ def find_net(**options: Any) -> None:  # noqa: ANN401
     click.echo(found.why, err=True)
 
 
+main.add_command(bench)
 main.add_command(evaluate)
+main.add_command(exporter)
 main.add_command(import_tflite)
+main.add_command(probe)
 main.add_command(quantize)
 main.add_command(default_net)
 

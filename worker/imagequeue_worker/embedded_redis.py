@@ -28,7 +28,8 @@ import redis
 from imagequeue_worker.errors import ServerUnavailable
 
 SERVER_VARIABLE = "IMAGEQUEUE_REDIS_SERVER"
-START_SECONDS = 30.0  # a large append-only file is read first
+START_SECONDS = 30.0
+LOADING_SECONDS = 600.0  # a large append-only file is read before anything is served
 STOP_SECONDS = 10.0
 LOCK_SECONDS = 5.0  # a server whose parent was killed needs a moment to write its last data
 SOCKET_PATH_BYTES_MAX = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
@@ -176,20 +177,23 @@ class EmbeddedRedis:
         return [word for name, value in (settings | self._options).items() for word in (f"--{name}", value)]
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        begun, patience = time.monotonic(), START_SECONDS
         with redis.Redis.from_url(self.url, socket_timeout=1.0, retry=None) as client:
             while True:
                 try:
-                    # A port may belong to somebody else's server, which then would answer in ours' place.
-                    if client.info("server")["process_id"] == process.pid:
+                    # A port may belong to somebody else's server, which then would answer in ours' place. INFO is
+                    # answered while data are being loaded; PING is not.
+                    if client.info("server")["process_id"] == process.pid and client.ping():
                         return
-                except redis.RedisError:  # not yet there, or still loading
+                except redis.BusyLoadingError:
+                    patience = LOADING_SECONDS
+                except redis.RedisError:  # not yet there
                     pass
                 if process.poll() is not None:
                     raise ServerUnavailable(f"the Redis server ended at once; {self._last_words()}")
-                if time.monotonic() > deadline:
+                if time.monotonic() - begun > patience:
                     raise ServerUnavailable(
-                        f"the Redis server did not answer within {START_SECONDS:g} s; {self._last_words()}"
+                        f"the Redis server did not answer within {patience:g} s; {self._last_words()}"
                     )
                 time.sleep(0.005)
 

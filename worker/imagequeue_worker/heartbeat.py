@@ -26,12 +26,12 @@ from imagequeue_worker.outage import BACKOFF_LAST_SECONDS, Outage, passes
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
+from imagequeue_worker.vitals import BEAT_LATE_SECONDS, VitalsRow
 
 EXIT_STALLED = 70  # EX_SOFTWARE: a supervisor restarts us
 EXIT_GRACE_OVER = 75  # EX_TEMPFAIL: the work was put back
 RECLAIM_EVERY_SECONDS = 1.0
 REARM_EVERY_SECONDS = 1.0
-BEAT_LATE_SECONDS = 15.0  # by which a beat may be late: it may wait for Redis so long
 
 log = structlog.get_logger("imagequeue_worker.heartbeat")
 
@@ -45,7 +45,7 @@ class Heartbeat(threading.Thread):
 
     def __init__(
         self, protocol: Protocol, settings: Settings, progress: Progress, metrics: Metrics, outage: Outage,
-        register: Register, worker_ttl: int,
+        vitals: VitalsRow, register: Register, worker_ttl: int,
     ) -> None:  # fmt: skip
         super().__init__(name="heartbeat", daemon=True)
         self._protocol = protocol
@@ -53,15 +53,17 @@ class Heartbeat(threading.Thread):
         self._progress = progress
         self._metrics = metrics
         self._outage = outage
+        self._vitals = vitals
         self._housekeeping = Housekeeping(protocol, metrics)
         self._register = register
         self._worker_ttl = worker_ttl
         self._held: dict[str, Lease] = {}
         self._given_up: dict[str, Lease] = {}
-        self._stopped: set[str] = set()
+        self._noted: set[str] = set()  # executions whose end has been told: stopped, or missed by a beat
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._drain_by: float | None = None
+        self._supervisor = 0
         self._connected_since = time.monotonic()
 
     def hold(self, leases: Iterable[Lease]) -> None:
@@ -77,23 +79,28 @@ class Heartbeat(threading.Thread):
                 self._given_up[lease.execution] = lease
 
     def drop(self, leases: Iterable[Lease]) -> None:
-        """Renew these no longer."""
+        """Renew these no longer: they are over."""
         with self._lock:
             for lease in leases:
                 self._held.pop(lease.execution, None)
                 self._given_up.pop(lease.execution, None)
+                self._noted.discard(lease.execution)
 
     def stopped(self, lease: Lease) -> None:
         """An operator has stopped this job: its lease is gone, and nobody to blame."""
-        self._stopped.add(lease.execution)
-        self.drop([lease])
+        self._note_gone([lease])
 
-    def was_stopped(self, lease: Lease) -> bool:
-        """Whether an operator has stopped this job; asked once."""
+    def has_noted(self, lease: Lease) -> bool:
+        """Whether it has been told already why this lease is gone: whoever meets that later need not tell it again."""
         with self._lock:
-            was_stopped = lease.execution in self._stopped
-            self._stopped.discard(lease.execution)
-            return was_stopped
+            return lease.execution in self._noted
+
+    def _note_gone(self, leases: Iterable[Lease]) -> None:
+        with self._lock:
+            for lease in leases:
+                self._held.pop(lease.execution, None)
+                self._given_up.pop(lease.execution, None)
+                self._noted.add(lease.execution)
 
     def held(self) -> list[Lease]:
         """The leases that may not be lost, in the order in which they were taken."""
@@ -109,6 +116,10 @@ class Heartbeat(threading.Thread):
         """End the process when it has not ended by itself by then. Called from signal handlers: sets a value only."""
         self._drain_by = time.monotonic() + seconds
 
+    def end_with(self, supervisor: int) -> None:
+        """Drain when the process with this pid, our parent, is gone."""
+        self._supervisor = supervisor
+
     def stop(self) -> None:
         """Let the thread end."""
         self._ending.set()
@@ -121,6 +132,8 @@ class Heartbeat(threading.Thread):
         while not self._ending.is_set():
             now = time.monotonic()
             self._watch(now)
+            self._vitals.beat(self._progress.overdue_seconds())
+            self._metrics.tally.write()
             if now >= next_rearm:
                 next_rearm = now + REARM_EVERY_SECONDS
                 self._rearm()
@@ -164,16 +177,20 @@ class Heartbeat(threading.Thread):
         )
         if not registered:
             self._register()
+        self._vitals.answered()
         # A lease that the main thread finished meanwhile is not lost.
         still_held = {lease.execution for lease in self.held()}
         lost = [lease for lease in lost if lease.execution in still_held]
         if lost:
-            self.drop(lost)
+            self._note_gone(lost)
             self._metrics.leases_lost.inc(len(lost))
             log.warning("leases lost; the answers will be dropped", jobs=[lease.job for lease in lost])
 
     def _reclaim(self, now: float) -> None:
-        if now - self._connected_since < self._settings.lease_seconds:
+        # A connection that was replaced without a word counts as well: it may lead to a server that has not heard of
+        # the latest renewals.
+        connected_since = max(self._connected_since, self._protocol.connected_at)
+        if now - connected_since < self._settings.lease_seconds:
             return
         for queue, job, what in self._protocol.reclaim(losses_max=self._settings.losses_max):
             self._metrics.recovered_jobs.labels(reason=what).inc()
@@ -183,6 +200,10 @@ class Heartbeat(threading.Thread):
         if self.known() and self._progress.stalled_seconds() > self._settings.stall_timeout:
             log.critical("no stage has advanced; ending the process", seconds=self._settings.stall_timeout)
             os._exit(EXIT_STALLED)
+        if self._supervisor and self._drain_by is None and os.getppid() != self._supervisor:
+            # The main thread gets a signal for that; one that is wedged will not see it, and nobody is left to kill it.
+            log.warning("the supervisor is gone; ending", within_seconds=self._settings.grace)
+            self.drain_within(self._settings.grace)
         if self._drain_by is not None and now > self._drain_by:
             leases = self.known()
             log.warning("grace period over; putting back what is held", jobs=len(leases))

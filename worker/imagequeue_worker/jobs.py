@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -86,6 +87,18 @@ def _inflate(data: bytes) -> bytes:
     return plain
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When an image was at which stage: monotonic seconds, which all processes of a machine share; 0 for never."""
+
+    fetch_began: float = 0.0
+    fetch_ended: float = 0.0
+    decode_began: float = 0.0
+    decode_ended: float = 0.0
+    infer_began: float = 0.0
+    infer_ended: float = 0.0
+
+
 @dataclass(slots=True)
 class FinishedJob:
     """What finish is told about one job: outcomes of images, or why the job itself failed."""
@@ -95,6 +108,7 @@ class FinishedJob:
     request: Request | None = None
     failure: str | None = None  # RQ's failed registry gets it
     dependents_queued: bool = False
+    timings: dict[str, Timing] = field(default_factory=dict)  # by image; of requests that are traced
 
     def rows(self) -> list[Cell]:
         """Its part of finish.lua's ARGV."""
@@ -113,6 +127,10 @@ class FinishedJob:
         if self.failure:
             return b64encode(zlib.compress(self.failure.encode()))
         return b64encode(msgspec.json.encode(count(self.outcomes)))
+
+
+Published = Sequence[tuple[FinishedJob, Sequence[Outcome]]]
+"""Jobs, each with those of its outcomes that have been published."""
 
 
 def count(outcomes: list[Outcome]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from imagequeue.contract import ErrorCode, Failure, Image, Outcome, Request
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.images import Limits, Preprocessing
-from imagequeue_worker.jobs import TakenJob
+from imagequeue_worker.jobs import TakenJob, Timing
 from imagequeue_worker.nets import LoadedNet
 from imagequeue_worker.references import Allowance, Lanes, host_of
 
@@ -50,6 +50,7 @@ class Pixels:
     failure: Failure | None = None
     fetch_seconds: float = 0.0
     decode_seconds: float = 0.0
+    decode_began: float = 0.0  # monotonic seconds
     memory_error: MemoryError | None = None
 
 
@@ -63,10 +64,20 @@ class Picture:
     net: LoadedNet | None
     began_at: float | None = None  # monotonic seconds; None until a thread has time for it
     loaded: Pixels | None = None
+    infer_began: float = 0.0  # monotonic seconds, as infer_ended: of the run that it shared
+    infer_ended: float = 0.0
     outcome: Outcome | None = None
     published: bool = False  # the outcome, before those of its job's other images
     late: bool = False  # left behind: whoever sleeps is told when it is loaded
     cancelled: bool = False
+
+    def timing(self) -> Timing:
+        """When it was at which stage."""
+        loaded, began = self.loaded or Pixels(), self.began_at or 0.0
+        return Timing(
+            began, began + loaded.fetch_seconds, loaded.decode_began, loaded.decode_began + loaded.decode_seconds,
+            self.infer_began, self.infer_ended,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,13 +161,13 @@ class Loader:
             allowance.close()
 
     def _decode_one(self, picture: Picture, data: bytes, allowance: Allowance, fetch_seconds: float) -> None:
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.monotonic()
         try:
             with allowance:
                 if self._closed or picture.net is None:  # pictures without a net are not begun
                     return
                 pixels = self._decode(data, picture.net.description.preprocessing, self._limits)
-            loaded = Pixels(pixels, None, fetch_seconds, time.perf_counter() - started)
+            loaded = Pixels(pixels, None, fetch_seconds, time.perf_counter() - started, began)
         except Exception as error:
             loaded = self._failed(picture, error, fetch_seconds)
         self.arrive(picture, loaded)
@@ -166,7 +177,10 @@ class Loader:
         """An error as a value."""
         if isinstance(error, ImageError):
             return Pixels(failure=Failure(error.code.value, str(error)), fetch_seconds=fetch_seconds)
-        log.error("defect while loading an image", id=picture.image.id, ref=picture.image.ref[:200], exc_info=error)
+        log.error(
+            "defect while loading an image", job=picture.taken.lease.job, collection=picture.taken.collection,
+            id=picture.image.id, ref=picture.image.ref[:200], exc_info=error,
+        )  # fmt: skip
         memory_error = error if isinstance(error, MemoryError) else None
         return Pixels(failure=internal(error), fetch_seconds=fetch_seconds, memory_error=memory_error)
 

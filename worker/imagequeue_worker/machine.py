@@ -23,8 +23,12 @@ from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.retries import Retries
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.stopping import Stopping
+from imagequeue_worker.tracing import Tracing
+from imagequeue_worker.vitals import VitalsRow
 from imagequeue_worker.waiting import Waker, WorkSignal
 
+StartTracing = Callable[[str], Tracing]
+"""Gets the worker's name."""
 MakePipeline = Callable[[Nets, Settings, str, Progress, redis.Redis], Pipeline]
 
 
@@ -40,6 +44,7 @@ class Machine:
     stopping: Stopping
     work_signal: WorkSignal
     waker: Waker
+    tracing: Tracing | None
     outage: Outage
     patience: Patience  # the main thread's
     grace_seconds: float
@@ -50,6 +55,8 @@ class Machine:
         self.pipeline.close()
         self.finisher.close()
         self.heartbeat.stop()
+        if self.tracing:
+            self.tracing.close()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +68,9 @@ class Plan:
     settings: Settings
     nets: Nets
     metrics: Metrics
+    vitals: VitalsRow
     make_pipeline: MakePipeline
+    start_tracing: StartTracing
     register: Register
     queue_dependents: QueueDependents
     worker_ttl: int
@@ -88,11 +97,16 @@ class Plan:
         )  # fmt: skip
         progress, waker, outage = Progress(), Waker(), Outage(metrics)
         pipeline = self.make_pipeline(self.nets, settings, self.name, progress, self.connection)
-        heartbeat = Heartbeat(self.protocol(), settings, progress, metrics, outage, self.register, self.worker_ttl)
+        heartbeat = Heartbeat(
+            self.protocol(), settings, progress, metrics, outage, self.vitals, self.register, self.worker_ttl
+        )
         taking, publishing = self.protocol(), self.protocol()
         patience, publishing_patience = (Patience(one, progress, outage) for one in (taking, publishing))
         retries = Retries(publishing, publishing_patience, waker, metrics, settings)
-        finisher = Finisher(publishing, publishing_patience, heartbeat, metrics, retries, self.queue_dependents)
+        tracing = self.start_tracing(self.name) if settings.tracing else None
+        finisher = Finisher(
+            publishing, publishing_patience, heartbeat, metrics, retries, self.queue_dependents, tracing
+        )
         watched = {queue: own_connection(self.connection) for queue in settings.queues}
         work_signal = WorkSignal(waker, watched)
         loop = BatchLoop(
@@ -108,6 +122,7 @@ class Plan:
             stopping,
             work_signal,
             waker,
+            tracing,
             outage,
             patience,
             settings.grace,

@@ -1,25 +1,29 @@
-"""/metrics: one page for a supervisor and all of its worker processes."""
+"""The pages of a supervisor and all of its worker processes, served by a process of their own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 import redis
-import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server, values
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, values
+from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from imagequeue_worker.backlog import Backlog, read_backlog
+from imagequeue_worker.connections import reading_connection
+from imagequeue_worker.fleet_metrics import FleetCollector, gauge
+from imagequeue_worker.pages import serve_pages
+from imagequeue_worker.probes import Probe, processes_ready, why_no_redis, why_not_live, why_not_ready
+from imagequeue_worker.settings import Settings
+from imagequeue_worker.vitals import VitalsBoard
 
-log = structlog.get_logger("imagequeue_worker.metrics_server")
 
-
-def use_metrics_slot(folder: Path, slot: int) -> None:
+def use_metrics_slot(folder: Path, slot: int | str) -> None:
     """Let this process's metrics live in files of `folder` that belong to its slot.
 
     By slot, not by pid: a restarted child goes on where its predecessor stopped, so that counters never go back and
@@ -29,51 +33,55 @@ def use_metrics_slot(folder: Path, slot: int) -> None:
     values.ValueClass = values.MultiProcessValue(lambda: slot)
 
 
-class BacklogCollector(Collector):
-    """Fleet-wide gauges, read from Redis at each scrape; aggregate them with max over workers."""
+class SlotsCollector(Collector):
+    """What all slots have counted, summed."""
 
-    def __init__(self, connection: redis.Redis, queues: Sequence[str]) -> None:
-        self._connection = connection
-        self._queues = queues
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges; none while Redis is away, so that nobody scales on an old number."""
-        try:
-            backlog = read_backlog(self._connection, self._queues)
-        except redis.RedisError as error:
-            log.warning("backlog cannot be read", error=str(error))
-            return
-        yield from backlog_metrics(backlog)
+        """Read the files of all slots."""
+        # One that has no byte yet was made this instant, or by a process that was killed right then.
+        files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
+        yield from MultiProcessCollector.merge(files)
 
 
-def backlog_metrics(backlog: Backlog) -> Iterator[Metric]:
-    """The backlog as gauges; seconds only where a rate was ever measured."""
-    images = GaugeMetricFamily("imagequeue_backlog_images", "Images that no worker holds yet", labels=["queue"])
-    seconds = GaugeMetricFamily(
-        "imagequeue_backlog_seconds", "Backlog over the fleet's measured rate", labels=["queue"]
-    )
-    age = GaugeMetricFamily(
-        "imagequeue_oldest_image_age_seconds", "Age of the oldest image without a result", labels=["queue"]
-    )
-    for queue in backlog.queues:
-        images.add_metric([queue.queue], queue.images)
-        if backlog.images_per_second or not queue.images:
-            seconds.add_metric([queue.queue], queue.images / (backlog.images_per_second or 1.0))
-        oldest = queue.oldest_submitted_at
-        age.add_metric([queue.queue], 0.0 if oldest is None else max(0.0, backlog.now - oldest))
-    yield from (images, seconds, age)
+class ProcessesCollector(Collector):
+    """How many worker processes there are to be, and how many work."""
+
+    def __init__(self, board: VitalsBoard) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        """Count them."""
+        yield gauge("processes", "Worker processes that the command is to run", len(self._board.rows))
+        yield gauge("processes_ready", "Of these, those that take images", processes_ready(self._board))
 
 
-def serve_metrics(
-    host: str, port: int, folder: Path, connection: redis.Redis, queues: Sequence[str], pid: int
-) -> WSGIServer:
-    """Serve /metrics from a thread of this process; `pid` is the process whose memory and CPU are shown.
+def run_metrics_server(settings: Settings, folder: Path, board: VitalsBoard, supervisor: int) -> None:
+    """Serve the pages until SIGTERM, which also comes when the supervisor ends; raise OSError when the port is taken.
 
-    Raises OSError when the address is taken.
+    `supervisor` is the pid whose memory and CPU are shown. If it was killed, nobody else removes the folder.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in every thread: waited for below
+    serve_worker_pages(settings, folder, board, reading_connection(settings.redis_url), supervisor)
+    signal.sigwait([signal.SIGTERM])
+    if os.getppid() != supervisor:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def serve_worker_pages(
+    settings: Settings, folder: Path, board: VitalsBoard, connection: redis.Redis, pid: int
+) -> WSGIServer:
+    """Serve them from a thread of this process."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(folder))
-    registry.register(BacklogCollector(connection, queues))
+    for collector in (
+        SlotsCollector(folder), ProcessesCollector(board), FleetCollector(connection, settings.queues),
+    ):  # fmt: skip
+        registry.register(collector)
     ProcessCollector(pid=lambda: pid, registry=registry)
-    server, _ = start_http_server(port, host, registry)
-    return server
+    probes = {
+        Probe.LIVE: lambda: why_not_live(board, stall_timeout_seconds=settings.stall_timeout),
+        Probe.READY: lambda: why_not_ready(board, lambda: why_no_redis(connection)),
+    }
+    return serve_pages(settings.metrics_host, settings.metrics_port, registry, probes)

@@ -187,17 +187,19 @@ class Pipeline:
         net = group[0][0].net
         if net is None:
             raise AssertionError("only pictures with a net are run")
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.monotonic()
         try:
             probabilities = net.probabilities(np.stack([one.pixels for _, one in group if one.pixels is not None]))
         except Exception as error:
             self._let_pass(error)
-            log.exception("defect while running the net", net=net.model.name)
+            jobs = sorted({picture.taken.lease.job for picture, _ in group})
+            log.exception("defect while running the net", net=net.model.name, jobs=jobs)
             for picture, loaded in group:
                 picture.outcome = self._outcome(picture, replace(loaded, failure=internal(error)))
             return
-        seconds = (time.perf_counter() - started) / len(group)
+        seconds, ended = (time.perf_counter() - started) / len(group), time.monotonic()
         for (picture, loaded), row in zip(group, probabilities, strict=True):
+            picture.infer_began, picture.infer_ended = began, ended
             classes = net.best_classes(row, picture.request.top_k)
             picture.outcome = self._outcome(picture, loaded, seconds, classes)
 
@@ -236,7 +238,7 @@ class Pipeline:
         if job.failure:
             failed = [failed_outcome(job.taken, id_, "", job.failure, self._worker) for id_ in job.taken.ids]
             return FinishedJob(job.taken, failed, failure=f"{job.failure.code}: {job.failure.message}")
-        return FinishedJob(job.taken, [picture.outcome for picture in job.pictures if picture.outcome], job.request)
+        return _answer(job, job.pictures)
 
 
 def _part(job: PreparingJob) -> FinishedJob:
@@ -244,4 +246,12 @@ def _part(job: PreparingJob) -> FinishedJob:
     known = [picture for picture in job.pictures if picture.outcome and not picture.published]
     for picture in known:
         picture.published = True
-    return FinishedJob(job.taken, [picture.outcome for picture in known if picture.outcome], job.request)
+    return _answer(job, known)
+
+
+def _answer(job: PreparingJob, pictures: Sequence[Picture]) -> FinishedJob:
+    """The outcomes of these pictures of a job; and when they were where, if their producer asked for a trace."""
+    answer = FinishedJob(job.taken, [picture.outcome for picture in pictures if picture.outcome], job.request)
+    if job.request and job.request.trace:
+        answer.timings = {picture.image.id: picture.timing() for picture in pictures}
+    return answer

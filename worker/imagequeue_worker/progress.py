@@ -10,11 +10,20 @@ class Progress:
 
     def __init__(self) -> None:
         self._advanced_at = time.monotonic()
+        self._rests_until = 0.0
         self.images_per_second: float | None = None
 
     def advance(self) -> None:
         """Note that something was done."""
         self._advanced_at = time.monotonic()
+
+    def rest(self, seconds: float) -> None:
+        """Note that nothing will be done for so long, on purpose."""
+        self._rests_until = time.monotonic() + seconds
+
+    def overdue_seconds(self) -> float:
+        """How long nothing was done, rests apart."""
+        return max(0.0, time.monotonic() - max(self._advanced_at, self._rests_until))
 
     def stalled_seconds(self) -> float:
         """How long nothing was done."""

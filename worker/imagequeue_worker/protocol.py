@@ -38,11 +38,16 @@ _COUNTED_ALWAYS = 10_000  # images; more are counted only when their sum is wron
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one take found. `watch`: the queues that are empty and open; `next_due_ms`: None if nothing is due."""
+    """What one take found.
+
+    `watch`: the queues that are empty and open; `next_due_ms`: None if nothing is due; `damaged`: the queues that were
+    passed over, since a key of theirs is of another type.
+    """
 
     jobs: list[TakenJob]
     watch: list[str]
     next_due_ms: int | None
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +112,22 @@ class Protocol:
         """Connect anew at the next call, to wherever the address leads by then."""
         self._connection.connection_pool.disconnect()
 
+    @property
+    def connected_at(self) -> float:
+        """When the connection was made that stands now, in monotonic seconds; 0 for a client that does not note it."""
+        return float(getattr(self._connection, "connected_at", 0.0))
+
     def take(self, images: int) -> Taken:
         """Lease jobs with up to `images` images (at least one job) of the most urgent queue that has work."""
         keys = [queue_key(queue) for queue in self._queues]
         prefix = f"iq{secrets.token_hex(8)}n"
         arguments = [*self._gate(), self._worker, images, self._lease_seconds, prefix, *self._queues]
-        stamp, jobs, watch, next_due_ms = self._scripts["take"](keys, arguments)
+        stamp, jobs, watch, next_due_ms, damaged = self._scripts["take"](keys, arguments)
         return Taken(
             [_taken_job(job, float(stamp)) for job in jobs],
             [queue.decode() for queue in watch],
             int(next_due_ms) if int(next_due_ms) >= 0 else None,
+            tuple(queue.decode() for queue in damaged),
         )
 
     def finish(self, jobs: Sequence[FinishedJob]) -> list[Finished]:

@@ -112,7 +112,9 @@ def setting(default: Any, type_: Any, help_: str, *, flag: str = "", multiple: b
 class Settings:
     """What a worker process is told; read once, at its start."""
 
-    redis_url: str = setting(DEFAULT_REDIS_URL, str, "Redis: redis://, rediss:// or unix://")
+    redis_url: str = setting(
+        DEFAULT_REDIS_URL, str, "Redis: redis://, rediss://, unix:// or redis+sentinel://host,host/service"
+    )
     queues: tuple[str, ...] = setting(QUEUES, str, "A queue to serve, most urgent first", flag="--queue", multiple=True)
     nets: tuple[NetChoice, ...] = setting(
         (),
@@ -171,6 +173,7 @@ class Settings:
     max_frames: int = setting(10_000, click.IntRange(min=1), "Frames of an animation, of which the first is classified")
     metrics_host: str = setting("127.0.0.1", str, "Address that serves /metrics")
     metrics_port: int = setting(9109, click.IntRange(0, 65_535), "Port that serves /metrics; 0: none")
+    tracing: bool = setting(False, bool, "Send OpenTelemetry spans; OTEL_… variables say where to")
     log_level: str = setting("info", click.Choice(["debug", "info", "warning", "error"]), "Least severe log line")
     log_json: bool = setting(False, bool, "Log JSON, one object per line")
 

@@ -25,13 +25,15 @@ from prometheus_client import CollectorRegistry
 from imagequeue.connection import backoff, connect
 from imagequeue_worker.batch_worker import BatchWorker, worker_name
 from imagequeue_worker.errors import SettingsError
-from imagequeue_worker.metrics import Metrics
-from imagequeue_worker.metrics_server import serve_metrics, use_metrics_slot
+from imagequeue_worker.logs import name_process
+from imagequeue_worker.metrics import Metrics, SupervisorMetrics
+from imagequeue_worker.metrics_server import run_metrics_server, use_metrics_slot
 from imagequeue_worker.nets import Nets
 from imagequeue_worker.outage import BACKOFF_LAST_SECONDS, passes
 from imagequeue_worker.parent import die_with_parent
 from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
+from imagequeue_worker.vitals import VitalsBoard
 from imagequeue_worker.waiting import Waker
 
 log = structlog.get_logger("imagequeue_worker.supervisor")
@@ -68,6 +70,9 @@ class Supervisor:
         self._metrics_folder = Path(tempfile.mkdtemp(prefix="imagequeue-metrics-"))
         self._workers = [Child(number) for number in range(settings.processes or os.cpu_count() or 1)]
         self._metrics = [Child(None)] if settings.metrics_port else []
+        self._vitals = VitalsBoard(len(self._workers))
+        use_metrics_slot(self._metrics_folder, "supervisor")
+        self._counts = SupervisorMetrics(CollectorRegistry())
         self._waker = Waker()
         self._signal = 0
         self._kill_at = 0.0
@@ -107,9 +112,14 @@ class Supervisor:
     def _fork(self, child: Child, token: str) -> int:
         """Start a child that ends with us; its pid."""
         parent = os.getpid()
+        vitals = None if child.number is None else self._vitals.rows[child.number]
+        if vitals:
+            vitals.clear()
         pid = os.fork()
         if not pid:
             self._be_child(parent, child, token)
+        if vitals:
+            vitals.belongs_to(pid)
         return pid
 
     def _be_child(self, parent: int, child: Child, token: str) -> NoReturn:
@@ -122,6 +132,7 @@ class Supervisor:
             if child.number is None:
                 self._serve_metrics(parent)
             else:
+                self._worker_class.supervisor = parent
                 self._work(child.number, token)
             code = 0
         except SystemExit as end:
@@ -136,10 +147,12 @@ class Supervisor:
         use_metrics_slot(self._metrics_folder, slot)
         worker_class = self._worker_class
         worker_class.settings, worker_class.nets = self._settings, self._nets
+        worker_class.vitals = self._vitals.rows[slot]
         worker_class.metrics = Metrics(CollectorRegistry())
         worker_class.metrics.images_in_flight.set(0)  # our predecessor's may stand there still
         connection = connect(self._settings.redis_url, resend=False)
         name = worker_name(os.getpid(), token)
+        name_process(worker=name)
         worker = _patiently(lambda: worker_class(list(self._settings.queues), name, connection=connection))
         worker.work()
 
@@ -169,7 +182,11 @@ class Supervisor:
                 )
             if not self._signal:  # a signal to the whole group ends it, too
                 log.error("metrics server ended", code=code, restart_in=child.backoff_seconds)
-        elif code:
+            return
+        self._vitals.rows[child.number].belongs_to(0)
+        if not self._signal:
+            self._counts.count_end(code)
+        if code:
             log.error("worker process ended", worker=child.worker, code=code, restart_in=child.backoff_seconds)
             self._reclaim(child.worker)
 
@@ -182,6 +199,7 @@ class Supervisor:
                     lease_seconds=self._settings.lease_seconds, result_ttl=self._settings.result_ttl,
                 )  # fmt: skip
                 for queue, job, what in protocol.reclaim(losses_max=self._settings.losses_max, dead_worker=worker):
+                    self._counts.recovered_jobs.labels(reason=f"dead_child_{what}").inc()
                     log.warning("took back a job of a dead child", queue=queue, job=job, what=what)
         except redis.RedisError as error:
             log.warning("could not take back a dead child's jobs; their leases will end", error=str(error))
@@ -192,16 +210,12 @@ class Supervisor:
 
     def _serve_metrics(self, supervisor_pid: int) -> None:
         """The metrics server: from here to its end."""
-        settings = self._settings
-        connection = connect(settings.redis_url, resend=True, socket_timeout_seconds=2.0)
-        address = (settings.metrics_host, settings.metrics_port)
         try:
-            serve_metrics(*address, self._metrics_folder, connection, settings.queues, supervisor_pid)
+            run_metrics_server(self._settings, self._metrics_folder, self._vitals, supervisor_pid)
         except OSError as error:
+            address = (self._settings.metrics_host, self._settings.metrics_port)
             log.error("cannot serve /metrics", address=address, error=str(error))
             raise SystemExit(EXIT_UNUSABLE) from error
-        while True:
-            signal.pause()
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -209,6 +223,7 @@ class Supervisor:
         """Pass it on; a child counts its signals itself."""
         if not self._signal:
             self._signal = signum
+            self._vitals.begin_to_end()
             self._kill_at = time.monotonic() + self._settings.grace + KILL_AFTER_GRACE_SECONDS
         self._send(signal.SIGTERM, self._workers)
 

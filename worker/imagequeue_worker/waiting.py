@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import redis
 
-from imagequeue.connection import PASSES
 from imagequeue.contract import queue_key
 
 _BLOCK_SECONDS = 2  # below every socket timeout
@@ -77,8 +76,10 @@ class QueueWatcher(threading.Thread):
         while self._armed.wait():
             try:
                 found = self._connection.blmove(self._key, self._key, _BLOCK_SECONDS, "LEFT", "LEFT")
-            except (*PASSES, redis.ResponseError):
-                # The worker meets the same error in its next take, and says so.
+            except redis.RedisError:
+                # The worker meets the same error in its next take, and says so. A server that became a replica would
+                # go on answering: the next connection leads to wherever the address does by then.
+                self._connection.connection_pool.disconnect()
                 threading.Event().wait(_RETRY_SECONDS)
                 continue
             if found is not None:

@@ -1,8 +1,8 @@
 """The Lua scripts that change the queue's state, and how they are put together.
 
 Each begins with its own contract: KEYS, ARGV, returns, why. Read `submit.lua` and `gate.lua` first: an image enters
-pending in the one and leaves it in the other. `resubmit`, `requeue` (which enter), `cancel` (which leaves), `discard`
-and `drop` are an operator's. A line `-- in front: clock, types` names the parts that belong in front
+pending in the one and leaves it in the other. `resubmit`, `requeue` (which enter), `cancel` (which leaves), `discard`,
+`drop` and `forget` are an operator's. A line `-- in front: clock, types` names the parts that belong in front
 of a script; they are kept beside it, or here. A script's meaning never changes without a new file name, because two
 versions may run at once during a rolling upgrade.
 """

@@ -88,9 +88,10 @@ local function publish(gate, queue, job, images)
   if #images == 0 then return end
   local ids, texts, dead_ids, dead_texts, errors = {}, {}, {}, {}, 0
   all_or_nothing(function(undo)
+    local removal = undo('XDEL', gate.completed)
     for i, image in ipairs(images) do
       local entry = redis.call('XADD', gate.completed, '*', 'id', image.id, 'status', image.status) -- sweep trims by age
-      undo('XDEL', gate.completed, entry)
+      removal[#removal + 1] = entry
       ids[i] = image.id
       texts[i] = string.sub(image.text, 1, -2) .. ',"entry":"' .. entry .. '","job":"' .. (image.job or job)
         .. '","finished_at":' .. stamp .. '}'

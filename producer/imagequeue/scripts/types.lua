@@ -1,4 +1,5 @@
--- types: `expect(key, type)` before the first write, and `work_when_full`. For every script that writes.
+-- types: `expect(key, type)` and `is_whole(key, type)` before the first write, and `work_when_full`. For every script that
+-- writes.
 -- Scripts are atomic but do not roll back: a key of the wrong type must be found before anything has moved.
 
 local expected = {}
@@ -10,6 +11,14 @@ local function expect(key, kind)
     error('key ' .. key .. ' holds a ' .. found .. ', not a ' .. kind .. '; nothing was written')
   end
   expected[key] = true
+end
+
+-- Whether a key holds what it should, or nothing: for keys whose damage must stop no more than what needs them.
+local function is_whole(key, kind)
+  if expected[key] then return true end
+  local found = redis.call('TYPE', key).ok
+  expected[key] = found == 'none' or found == kind or nil
+  return expected[key] or false
 end
 
 -- The same for a hash of counters: a field that is no number would stop HINCRBY half way.

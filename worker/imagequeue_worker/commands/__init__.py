@@ -8,4 +8,6 @@ quantize.py       `quantize`
 import_tflite.py  `import-tflite`
 default_net.py    `default-net`
 rq_tools.py       `rq-info` and `dashboard`
+exporter.py       `exporter`
+probe.py          `probe`
 """

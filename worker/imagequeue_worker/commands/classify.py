@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imagequeue.contract import Outcome, Status, encode_outcome
-from imagequeue.report import bar, picture_table, print_tables, printable
+from imagequeue.terminal import bar, picture_table, print_tables, printable
 
 
 def report(outcomes: Iterable[Outcome], total: int, *, as_json: bool) -> int:

@@ -16,8 +16,8 @@ import click
 
 from imagequeue import Producer, Result, Status
 from imagequeue.errors import WaitTimeout
-from imagequeue.report import bar, print_tables, results_table
 from imagequeue.sources import references
+from imagequeue.terminal import bar, print_tables, results_table
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import Settings

@@ -54,7 +54,7 @@ def evaluate(source: Path, labels: Path | None, limit: int | None, as_json: bool
 def _evaluate(
     source: Path, labels: Path | None, limit: int | None, net: LoadedNet, limits: Limits, threads: int
 ) -> Evaluation:
-    from imagequeue.report import bar
+    from imagequeue.terminal import bar
     from imagequeue_worker.evaluation import evaluate
     from imagequeue_worker.evaluation.labelled import count_pictures, labelled_pictures
 
@@ -70,7 +70,7 @@ def _print(found: Evaluation, net: LoadedNet, *, as_json: bool) -> None:
 
     from rich.table import Table
 
-    from imagequeue.report import print_tables
+    from imagequeue.terminal import print_tables
 
     summary = {
         "net": net.model.name,
@@ -93,8 +93,9 @@ def _print(found: Evaluation, net: LoadedNet, *, as_json: bool) -> None:
     worst = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("missed class", "pictures", "right", "said instead"):
         worst.add_column(column, justify="right" if column in ("pictures", "right") else "left")
-    for name, pictures, right, instead in found.worst_classes(WORST_CLASSES):
-        worst.add_row(name, str(pictures), str(right), instead)
+    for missed in islice(found.classes(), WORST_CLASSES):
+        if missed.instead is not None:
+            worst.add_row(str(missed.truth), str(missed.images), str(missed.right), missed.instead)
     print_tables(table, *([worst] if worst.row_count else []))
     for name, why in found.failures[:WORST_CLASSES]:
         click.echo(f"not read: {name}: {why}", err=True)

@@ -129,7 +129,7 @@ def _report(net: ImportedNet, made: dict[str, Any], *, as_json: bool) -> None:
 
         click.echo(json.dumps({**made, "layers": [asdict(layer) for layer in net.layers]}))
         return
-    from imagequeue.report import print_tables
+    from imagequeue.terminal import print_tables
 
     print_tables(_table(net))
     size = made["preprocessing"]

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from imagequeue.sentinel import server_url
 from imagequeue_worker.errors import ToolUnavailable
 
 
@@ -29,16 +30,17 @@ def make_rq_harmless() -> None:
 
 
 def rq_info(redis_url: str, arguments: Sequence[str]) -> None:
-    """Run `rq info` with these arguments."""
+    """Run `rq info` with these arguments; with sentinels, on the server that is the primary now."""
     from rq.cli.cli import main
 
     make_rq_harmless()
-    main(["info", "--url", redis_url, *arguments], prog_name="rq", standalone_mode=False)
+    main(["info", "--url", server_url(redis_url), *arguments], prog_name="rq", standalone_mode=False)
 
 
 def dashboard(redis_url: str, arguments: Sequence[str]) -> None:
     """Run rq-dashboard with these arguments, on this machine alone unless they name another address.
 
+    With sentinels it shows the server that is the primary now, also when that becomes a replica.
     Raises ToolUnavailable when it is not installed.
     """
     make_rq_harmless()
@@ -49,7 +51,8 @@ def dashboard(redis_url: str, arguments: Sequence[str]) -> None:
             f"rq-dashboard cannot run: {error.name} is not installed; pip install 'imagequeue[dashboard]'"
         ) from error
     own = [] if {"-b", "--bind"} & {argument.partition("=")[0] for argument in arguments} else ["--bind", "127.0.0.1"]
-    run(["--redis-url", redis_url, "--json", *own, *arguments], prog_name="rq-dashboard", standalone_mode=False)
+    own += ["--redis-url", server_url(redis_url), "--json"]
+    run([*own, *arguments], prog_name="rq-dashboard", standalone_mode=False)
 
 
 def _no_function(_name: str) -> Callable[..., None]:

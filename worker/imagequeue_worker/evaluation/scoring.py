@@ -1,9 +1,9 @@
-"""How often a net is right: top-1, top-5, and which classes it confuses; the model card's validation."""
+"""How often a net is right, and how fast: the model card's validation. What is counted stands in imagequeue.scoring."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,50 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagequeue.contract import ClassScore
+from imagequeue.scoring import TOP, Scores
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.evaluation.labelled import LabelledPicture, Truth
 from imagequeue_worker.images import Limits, crop_for
 from imagequeue_worker.labels import imagenet
 from imagequeue_worker.nets import IMAGES_PER_RUN, LoadedNet
 
-TOP = 5
-
 
 @dataclass(slots=True)
-class Evaluation:
-    """What an evaluation has found so far; `net_seconds` is the net's time alone."""
+class Evaluation(Scores):
+    """The scores of a net, by the names of classes; `net_seconds` is the net's time alone."""
 
-    images: int = 0
-    top1_hits: int = 0
-    top5_hits: int = 0
     net_seconds: float = 0.0
     failures: list[tuple[str, str]] = field(default_factory=list)  # (picture, why it was not counted)
-    asked: Counter[str] = field(default_factory=Counter)  # class -> pictures
-    right: Counter[str] = field(default_factory=Counter)  # class -> hits
-    confused: Counter[tuple[str, str]] = field(default_factory=Counter)  # (class, said instead) -> pictures
-
-    @property
-    def top1(self) -> float:
-        """The share of pictures whose best class is right."""
-        return self.top1_hits / self.images if self.images else 0.0
-
-    @property
-    def top5(self) -> float:
-        """The share of pictures with the right class among the five best."""
-        return self.top5_hits / self.images if self.images else 0.0
 
     @property
     def ms_per_image(self) -> float:
         """The net's time for one picture, in milliseconds."""
         return 1000 * self.net_seconds / self.images if self.images else 0.0
-
-    def worst_classes(self, count: int) -> Iterator[tuple[str, int, int, str]]:
-        """(class, pictures, hits, what was said instead most often) of the classes that are missed most."""
-        missed = sorted(self.asked, key=lambda name: (self.right[name] - self.asked[name], name))
-        for name in missed[:count]:
-            said = [(times, other) for (asked, other), times in self.confused.items() if asked == name]
-            if said:
-                yield name, self.asked[name], self.right[name], max(said, key=lambda pair: (pair[0], pair[1]))[1]
 
 
 def evaluate(
@@ -113,14 +88,7 @@ def _score(found: Evaluation, net: LoadedNet, batch: list[tuple[LabelledPicture,
     for (picture, _), row in zip(batch, probabilities, strict=True):
         best = net.best_classes(row, TOP)
         hits = [is_right(one, picture.truth) for one in best]
-        name = _name_of(picture.truth)
-        found.images += 1
-        found.top1_hits += hits[0]
-        found.top5_hits += any(hits)
-        found.asked[name] += 1
-        found.right[name] += hits[0]
-        if not hits[0]:
-            found.confused[name, best[0].label] += 1
+        found.add(_name_of(picture.truth), hits, best[0].label)
 
 
 def is_right(answer: ClassScore, truth: Truth) -> bool:

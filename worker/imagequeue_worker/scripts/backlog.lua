@@ -11,8 +11,13 @@ local TIME = redis.call('TIME')
 local seconds = TIME[1] + TIME[2] / 1000000
 
 local rate, newest, newest_at = 0, 0, 0
-local rates = redis.call('HVALS', KEYS[2])
-for _, text in ipairs(rates) do
+-- What a damaged key would say is missing from the numbers; `imagequeue doctor` names the key.
+local function read(...)
+  local reply = redis.pcall(...)
+  return not (type(reply) == 'table' and reply.err) and reply or nil
+end
+
+for _, text in ipairs(read('HVALS', KEYS[2]) or {}) do
   local value, at = string.match(text, '^(%S+) (%S+)$')
   value, at = tonumber(value), tonumber(at)
   if value and at then
@@ -33,13 +38,13 @@ for i = 2, #ARGV do
     if at and (not oldest or at < oldest) then oldest = at end
     return tonumber(values[1]) or 1
   end
-  for _, member in ipairs(redis.call('ZRANGE', R .. ':wip:' .. queue, 0, -1)) do
+  for _, member in ipairs(read('ZRANGE', R .. ':wip:' .. queue, 0, -1) or {}) do
     local job = string.match(member, '^(.+):[^:]*$')
     if job then leased = leased + look(job) end
   end
-  local head = redis.call('LINDEX', R .. ':queue:' .. queue, 0)
+  local head = read('LINDEX', R .. ':queue:' .. queue, 0)
   if head then look(head) end
-  reply[#reply + 1] = redis.call('HGET', KEYS[1], queue) or '0'
+  reply[#reply + 1] = read('HGET', KEYS[1], queue) or '0'
   reply[#reply + 1] = tostring(leased)
   reply[#reply + 1] = oldest and string.format('%.6f', oldest) or ''
 end

@@ -36,17 +36,33 @@ while cursor <= #ARGV do
   jobs[#jobs + 1] = job
 end
 
+-- Which leases are still held: one command for each queue.
+local function note_leases(all)
+  local queues = {}
+  for _, job in ipairs(all) do
+    local of_queue = queues[job.queue] or {jobs = {}, members = {}}
+    queues[job.queue] = of_queue
+    of_queue.jobs[#of_queue.jobs + 1] = job
+    of_queue.members[#of_queue.members + 1] = job.id .. ':' .. job.execution
+  end
+  for queue, of_queue in pairs(queues) do
+    local scores = redis.call('ZMSCORE', wip_key(queue), unpack(of_queue.members))
+    for i, job in ipairs(of_queue.jobs) do job.leased = scores[i] end
+  end
+end
+
 -- Read: whatever is of the wrong type must be met before the first write.
 local dependents, asked = {}, {} -- asked: gate -> ids, so that all jobs of a collection cost one command
 for _, job in ipairs(jobs) do
   local hash = R .. ':job:' .. job.id
-  expect(wip_key(job.queue), 'zset'); expect(R .. ':results:' .. job.id, 'stream')
-  expect(R .. ':finished:' .. job.queue, 'zset'); expect(R .. ':failed:' .. job.queue, 'zset')
+  expect(wip_key(job.queue), 'zset')
   local fields = redis.call('HMGET', hash, 'result_ttl', 'failure_ttl', 'finished_by')
   job.result_ttl, job.failure_ttl = fields[1], fields[2]
   job.done_before = fields[3] == job.execution
-  job.leased = has_lease(job.queue, job.id, job.execution)
   dependents[#dependents + 1] = hash .. ':dependents'
+end
+note_leases(jobs)
+for _, job in ipairs(jobs) do
   if job.leased and job.count + 0 > 0 then
     job.gate = gate_of(job.collection)
     local ids = asked[job.gate] or {}
@@ -56,7 +72,6 @@ for _, job in ipairs(jobs) do
 end
 local owners = {}
 for gate, ids in pairs(asked) do owners[gate] = owners_of(gate, ids) end
-expect(R .. ':worker:' .. worker .. ':executions', 'set'); expect(worker_hash, 'hash')
 local some_have_dependents = #jobs > 0 and redis.call('EXISTS', unpack(dependents)) > 0
 
 -- Which images each job publishes: those that it owns, and each once. Gathered by collection and queue.
@@ -102,7 +117,7 @@ for number, job in ipairs(jobs) do
   end
 end
 register()
-if redis.call('EXISTS', worker_hash) == 1 then
+if is_whole(worker_hash, 'hash') and redis.call('EXISTS', worker_hash) == 1 then
   redis.call('HINCRBY', worker_hash, 'successful_job_count', ended.finished)
   if ended.failed > 0 then redis.call('HINCRBY', worker_hash, 'failed_job_count', ended.failed) end
 end

@@ -13,23 +13,23 @@ local worker_hash, rates = KEYS[1], KEYS[2]
 local worker, lease_seconds, worker_ttl = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIRST_LEASE = 7
 
-expect(worker_hash, 'hash'); expect(rates, 'hash')
-for i = FIRST_LEASE, #ARGV, 3 do expect(wip_key(ARGV[i]), 'zset') end
+-- No damage to one key may keep the leases that lie elsewhere from being renewed; those in a damaged key are lost.
+local registered = is_whole(worker_hash, 'hash') and redis.call('EXISTS', worker_hash) == 1
+local rates_are_whole = is_whole(rates, 'hash')
 work_when_full(P)
-local registered = redis.call('EXISTS', worker_hash) == 1
 local reply = {registered and '1' or '0'}
 if registered then
   redis.call('HSET', worker_hash, 'last_heartbeat', iso, 'state', #ARGV >= FIRST_LEASE and 'busy' or 'idle')
   redis.call('EXPIRE', worker_hash, worker_ttl + 60)
   redis.call('EXPIRE', R .. ':worker:' .. worker .. ':executions', worker_ttl + 60)
 end
-if ARGV[6] ~= '' then redis.call('HSET', rates, worker, ARGV[6] .. ' ' .. stamp) end
+if ARGV[6] ~= '' and rates_are_whole then redis.call('HSET', rates, worker, ARGV[6] .. ' ' .. stamp) end
 
 local lease_ms = math.ceil((lease_seconds + RQ_GRACE) * 1000)
 local lease_end = string.format('%.6f', seconds + lease_seconds + RQ_GRACE)
 for i = FIRST_LEASE, #ARGV, 3 do
   local queue, job, execution = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if has_lease(queue, job, execution) then
+  if is_whole(wip_key(queue), 'zset') and has_lease(queue, job, execution) then
     local member = job .. ':' .. execution
     redis.call('ZADD', wip_key(queue), 'XX', lease_end, member)
     -- The rest is for RQ's tools; a key of another type among it must not cost the other leases.

@@ -1,5 +1,5 @@
 -- lease: the keys by which RQ and its tools see that a worker holds a job, and how they are given up.
--- needs gate in front of it (for R).
+-- needs types, and gate or prefixes (for R), in front of it.
 --
 -- A lease is the entry `<job>:<execution>` in R:wip:<queue>; its score is the lease's end plus RQ_GRACE, so that RQ's
 -- own clean-up comes after our reclaim. Whoever gives a lease up calls forget() and, as its last write, release().
@@ -8,8 +8,21 @@ local RQ_GRACE = 60
 
 local function wip_key(queue) return R .. ':wip:' .. queue end
 
+-- Damage to a queue's own keys stops this queue, and none beside it.
+local function queue_is_whole(queue)
+  return is_whole(R .. ':queue:' .. queue, 'list') and is_whole(wip_key(queue), 'zset')
+end
+
 local function has_lease(queue, job, execution)
   return redis.call('ZSCORE', wip_key(queue), job .. ':' .. execution)
+end
+
+-- Run a command on a key of one job; where that holds another type, nobody needs what it holds.
+local function or_anew(key, ...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return end
+  redis.call('DEL', key)
+  redis.call(...)
 end
 
 -- Leases to be given up, gathered over a whole call: queue -> members, worker -> members.
@@ -28,7 +41,8 @@ end
 
 local function release()
   for worker, members in pairs(given_up.workers) do
-    redis.call('SREM', R .. ':worker:' .. worker .. ':executions', unpack(members))
+    local executions = R .. ':worker:' .. worker .. ':executions'
+    if is_whole(executions, 'set') then redis.call('SREM', executions, unpack(members)) end
   end
   for queue, members in pairs(given_up.queues) do
     redis.call('ZREM', wip_key(queue), unpack(members))
@@ -64,7 +78,7 @@ local function close(queue, id, execution, worker, status, answer, started_at, j
     return
   end
   redis.call('HSET', hash, 'status', status, 'ended_at', iso, 'finished_by', execution)
-  redis.call('XADD', results, 'MAXLEN', '~', 10, '*', 'type', done and 1 or 2, 'worker_name', worker,
+  or_anew(results, 'XADD', results, 'MAXLEN', '~', 10, '*', 'type', done and 1 or 2, 'worker_name', worker,
     done and 'return_value' or 'exc_string', answer, 'execution_id', execution,
     'execution_started_at', started_at, 'execution_ended_at', stamp)
   if ttl < 0 then
@@ -80,6 +94,7 @@ end
 
 local function register()
   for registry, entries in pairs(registered) do
-    if #entries > 0 then redis.call('ZADD', registry, unpack(entries)) end
+    -- For RQ's tools alone: a registry of another type keeps no job from its end.
+    if #entries > 0 and is_whole(registry, 'zset') then redis.call('ZADD', registry, unpack(entries)) end
   end
 end

@@ -5,17 +5,16 @@
 -- ARGV[1] P   ARGV[2] R   ARGV[3] worker
 -- ARGV[4…] per job, in the order in which they were taken: queue, job, execution
 --
--- Returns the number of jobs put back. A job whose lease is lost is somebody else's now and stays as it is.
+-- Returns the number of jobs put back. A job whose lease is lost is somebody else's now and stays as it is; so does one
+-- whose keys are damaged, until its lease has ended.
 -- Not an attempt: it is taken off the count again.
 
 local worker = ARGV[3]
-expect(KEYS[1], 'set')
-
 local held = {}
 for i = 4, #ARGV, 3 do
   local queue, job, execution = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  expect(R .. ':queue:' .. queue, 'list'); expect(R .. ':job:' .. job, 'hash')
-  if has_lease(queue, job, execution) then held[#held + 1] = {queue, job, execution} end
+  local whole = queue_is_whole(queue) and is_whole(R .. ':job:' .. job, 'hash')
+  if whole and has_lease(queue, job, execution) then held[#held + 1] = {queue, job, execution} end
 end
 
 work_when_full(P)

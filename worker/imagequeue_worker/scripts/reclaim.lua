@@ -35,9 +35,8 @@ end
 
 local jobs = {}
 for i, wip in ipairs(KEYS) do
-  local queue = ARGV[FIRST_QUEUE + i - 1]
-  expect(wip, 'zset'); expect(R .. ':queue:' .. queue, 'list'); expect(R .. ':failed:' .. queue, 'zset')
-  if dead_worker == '' then
+  if dead_worker == '' and queue_is_whole(ARGV[FIRST_QUEUE + i - 1]) then
+    local queue = ARGV[FIRST_QUEUE + i - 1]
     local ended = string.format('%.6f', seconds + RQ_GRACE)
     local offset, page = 0, nil
     repeat -- RQ's own entries are passed over: nobody may be there to clean them up
@@ -47,22 +46,21 @@ for i, wip in ipairs(KEYS) do
     until #page == 0 or #jobs >= limit or offset >= SCAN_MAX
   end
 end
-if dead_worker ~= '' then
-  for _, member in ipairs(redis.call('SMEMBERS', R .. ':worker:' .. dead_worker .. ':executions')) do
+local executions = R .. ':worker:' .. dead_worker .. ':executions'
+if dead_worker ~= '' and is_whole(executions, 'set') then
+  for _, member in ipairs(redis.call('SMEMBERS', executions)) do
     local job = read(nil, member)
-    if job and has_lease(job.queue, job.id, job.execution) then jobs[#jobs + 1] = job end
+    if job and queue_is_whole(job.queue) and has_lease(job.queue, job.id, job.execution) then jobs[#jobs + 1] = job end
   end
 end
 for _, job in ipairs(jobs) do
   if job.collection ~= '' then job.gate = gate_unless_damaged(job.collection) end
-  expect(R .. ':worker:' .. job.worker .. ':executions', 'set')
   job.listed = {}
   for id in string.gmatch(job.ids, '[^\n]+') do job.listed[#job.listed + 1] = id end
   job.mine = job.gate and owned(job.gate, job.listed, job.queue .. '|' .. job.id) or {}
   job.left = 0
   for _ in pairs(job.mine) do job.left = job.left + 1 end
   if job.left_before and job.left < job.left_before then job.losses = 1 end
-  if job.losses >= losses_max then expect(R .. ':results:' .. job.id, 'stream') end
 end
 
 local function end_as_lost(job)

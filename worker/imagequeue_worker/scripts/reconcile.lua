@@ -12,6 +12,7 @@
 --   started without a lease                    -> queued again; a worker may have died of it, so it counts as a loss
 --   scheduled without an entry                 -> queued again
 --   queued, and its list is empty or has moved past it -> pushed again; take skips doubles
+--   of a queue whose keys are damaged          -> left alone until an operator has mended them
 --   deferred without an entry, or a status that RQ does not know -> they end as `worker_lost`
 
 local PATIENCE = 60 -- seconds by which a list's head may be younger than a job that is in the list
@@ -65,14 +66,14 @@ end
 
 local function verdict(job)
   if job.id == '' then return 'worker_lost' end
-  expect(wip_key(job.queue), 'zset'); expect(R .. ':queue:' .. job.queue, 'list')
-  expect(R .. ':scheduled:' .. job.queue, 'zset'); expect(R .. ':deferred:' .. job.queue, 'zset')
+  local scheduled, deferred = R .. ':scheduled:' .. job.queue, R .. ':deferred:' .. job.queue
+  if not (queue_is_whole(job.queue) and is_whole(scheduled, 'zset') and is_whole(deferred, 'zset')) then return nil end
   local values = redis.pcall('HMGET', R .. ':job:' .. job.id, unpack(FIELDS))
   if values.err then return 'worker_lost' end
   for i, field in ipairs(FIELDS) do job[field] = values[i] end
   if job.status == 'started' then return not is_leased(job.queue, job.id) and 'requeued' or nil end
   if job.status == 'scheduled' then
-    return not redis.call('ZSCORE', R .. ':scheduled:' .. job.queue, job.id) and 'requeued' or nil
+    return not redis.call('ZSCORE', scheduled, job.id) and 'requeued' or nil
   end
   if job.status == 'queued' then
     local head = head_queued_at(job.queue)
@@ -80,7 +81,7 @@ local function verdict(job)
   end
   if job.status == 'canceled' then return 'cancelled' end
   if not job.status and redis.call('EXISTS', R .. ':job:' .. job.id) == 0 then return 'cancelled' end
-  if job.status == 'deferred' and redis.call('ZSCORE', R .. ':deferred:' .. job.queue, job.id) then return nil end
+  if job.status == 'deferred' and redis.call('ZSCORE', deferred, job.id) then return nil end
   return 'worker_lost'
 end
 

@@ -6,10 +6,11 @@
 -- ARGV[8] execution prefix, new for each call and beginning with 'iq'
 -- ARGV[9…] the queues' names, in the order of KEYS
 --
--- Returns {stamp, jobs, watch, milliseconds until the next scheduled job or -1}.
+-- Returns {stamp, jobs, watch, milliseconds until the next scheduled job or -1, damaged}.
 --   job:   {queue, job, execution, attempts, losses, collection, submitted_at, forbidden ('1' or ''), data, id…},
 --          where the ids are those that the job still owns; a job that owns none is there to be finished
 --   watch: the queues that are empty and open, on which a worker may block
+--   damaged: the queues that are passed over, since their list or their leases are of another type
 --
 -- The jobs are read before anything is written, and cut from the list last: scripts do not roll back, and an error
 -- half way must leave every job where it was.
@@ -24,19 +25,21 @@ local FIELDS = {
 }
 local FIRST_HOOK = 11 -- jobs that name callbacks or webhooks are refused
 
-if redis.call('EXISTS', R .. ':suspended') == 1 then return {stamp, {}, {}, -1} end
+if redis.call('EXISTS', R .. ':suspended') == 1 then return {stamp, {}, {}, -1, {}} end
 
 -- The job if it is queued; nil for ids that are stale, doubled or of another type.
 local function read_job(queue, id)
   if not string.find(id, '^[%w_-]+$') then return nil end -- RQ's rule; ids also go into keys and JSON as they are
   local values = redis.pcall('HMGET', R .. ':job:' .. id, unpack(FIELDS))
   if values.err or values[1] ~= 'queued' then return nil end
-  local job = {queue = queue, id = id, ids = {}, forbidden = ''}
-  for i, field in ipairs(FIELDS) do
-    if field ~= 'ids' then job[field] = values[i] or '' end
-    if i >= FIRST_HOOK and values[i] and values[i] ~= '' then job.forbidden = '1' end
+  local job = {
+    queue = queue, id = id, images = math.max(1, count_of(values[2])), ids = {}, collection = values[4] or '',
+    submitted_at = values[5] or '', expires_at = values[6] or '', attempts = count_of(values[7]),
+    losses = count_of(values[8]), data = values[9] or '', model = values[10] or '', forbidden = '',
+  }
+  for i = FIRST_HOOK, #FIELDS do
+    if values[i] and values[i] ~= '' then job.forbidden = '1' end
   end
-  job.images, job.attempts, job.losses = math.max(1, count_of(job.images)), count_of(job.attempts), count_of(job.losses)
   for image in string.gmatch(values[3] or '', '[^\n]+') do job.ids[#job.ids + 1] = image end
   -- Never accepted by submit: it comes as a job without our fields, to be failed.
   if #job.ids > IDS_MAX or not string.find(job.collection, '^[%w_.-]+$') then job.collection, job.ids = '', {} end
@@ -83,15 +86,15 @@ local function promote(list, queue)
   return first[2] and math.max(0, math.ceil((first[2] - seconds) * 1000)) or -1
 end
 
-local jobs, watch, cuts, next_due = {}, {}, {}, -1
+local jobs, watch, cuts, next_due, damaged, is_damaged = {}, {}, {}, -1, {}, {}
 expect(worker_executions, 'set'); expect_counts(WAITING)
-for i, list in ipairs(KEYS) do
-  expect(list, 'list'); expect(wip_key(ARGV[FIRST_QUEUE + i - 1]), 'zset')
+for i = FIRST_QUEUE, #ARGV do
+  if not queue_is_whole(ARGV[i]) then damaged[#damaged + 1], is_damaged[ARGV[i]] = ARGV[i], true end
 end
 work_when_full(P)
 for i, list in ipairs(KEYS) do
   local queue = ARGV[FIRST_QUEUE + i - 1]
-  if redis.call('SISMEMBER', P .. ':paused', queue) == 0 then
+  if not is_damaged[queue] and redis.call('SISMEMBER', P .. ':paused', queue) == 0 then
     local due = promote(list, queue)
     if due >= 0 and (next_due < 0 or due < next_due) then next_due = due end
     local found, looked_at = read_head(list, queue)
@@ -146,8 +149,8 @@ for number, job in ipairs(jobs) do
   redis.call('HSET', R .. ':execution:' .. member, 'id', execution, 'job_id', job.id, 'created_at', stamp,
     'last_heartbeat', stamp, 'worker_name', worker)
   redis.call('PEXPIRE', R .. ':execution:' .. member, lease_ms)
-  redis.call('DEL', executions) -- one execution at a time; also removes a key of another type
-  redis.call('ZADD', executions, lease_end, execution)
+  if job.attempts > 1 then redis.call('DEL', executions) end -- one execution at a time
+  or_anew(executions, 'ZADD', executions, lease_end, execution)
   redis.call('PEXPIRE', executions, lease_ms)
   leases[2 * number - 1], leases[2 * number], members[number] = lease_end, member, member
   redis.call('PERSIST', hash)
@@ -164,4 +167,4 @@ if #jobs > 0 then
   redis.call('PEXPIRE', worker_executions, lease_ms)
 end
 for _, cut in ipairs(cuts) do redis.call('LTRIM', cut[1], cut[2], -1) end
-return {stamp, reply, watch, next_due}
+return {stamp, reply, watch, next_due, damaged}

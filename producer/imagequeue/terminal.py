@@ -1,8 +1,10 @@
-"""Results and status for people (tables) and for programs (JSON Lines)."""
+"""What a terminal shows: tables of results, status and findings, bars; and JSON Lines for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -11,9 +13,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +27,8 @@ from imagequeue.contract import Result, Status
 from imagequeue.dead_letters import DeadLetter
 from imagequeue.doctor import Diagnosis
 from imagequeue.status import QueueStatus
+
+WIDE = 10_000  # columns: lines are never folded
 
 
 def json_line(value: object) -> str:
@@ -33,10 +40,15 @@ def results_table(results: Iterable[Result]) -> Table:
     """Picture, best class, its probability, and milliseconds from submission to result."""
     table = picture_table()
     for result in results:
-        label, probability = _verdict(result)
-        took = (result.finished_at - result.submitted_at) * 1000
-        table.add_row(printable(result.ref), label, probability, f"{took:.0f}" if result.submitted_at else "")
+        table.add_row(*result_cells(result))
     return table
+
+
+def result_cells(result: Result) -> tuple[Text, Text, str, str]:
+    """A result's row in a table of pictures."""
+    label, probability = _verdict(result)
+    took = (result.finished_at - result.submitted_at) * 1000
+    return printable(result.ref), label, probability, f"{took:.0f}" if result.submitted_at else ""
 
 
 def picture_table() -> Table:
@@ -91,6 +103,20 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
     return table
 
 
+class RateColumn(ProgressColumn):
+    """Images per second of late."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} images/s")
+
+
+def is_terminal() -> bool:
+    """Whether standard output is one."""
+    return sys.stdout.isatty()
+
+
 @contextmanager
 def bar(word: str, total: int | None, *, hidden: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, if that is a terminal; yields what moves it on by a number of images.
@@ -98,11 +124,15 @@ def bar(word: str, total: int | None, *, hidden: bool) -> Iterator[Callable[[int
     Hide it where lines are printed meanwhile: both may be on one terminal.
     """
     console = Console(stderr=True)
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()]
-    if total is not None:
-        columns.insert(2, BarColumn())
+    known = total is not None
     progress = Progress(
-        *columns,
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        *([BarColumn()] if known else []),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        *([TimeRemainingColumn()] if known else []),
         console=console,
         disable=hidden or not console.is_terminal,
         transient=True,
@@ -118,7 +148,19 @@ def print_tables(*tables: Table) -> None:
     """Print to standard output; where that is no terminal, lines are never folded."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=10_000)
+        console = Console(width=WIDE)
+    _print(console, tables)
+
+
+def tables_text(*tables: Table) -> str:
+    """The same as text without colours, for a file."""
+    console = Console(width=WIDE, file=io.StringIO())
+    with console.capture() as captured:
+        _print(console, tables)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _print(console: Console, tables: Sequence[Table]) -> None:
     for number, table in enumerate(tables):
         if number:
             console.print()

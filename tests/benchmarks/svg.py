@@ -1,0 +1,84 @@
+"""A curve as SVG: nothing but text, lines and points, readable on light and dark pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 40, 52
+INK, LINE = "#777", "#2a7fd4"
+LABELS_MOST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values over a setting's steps, which stand at equal distances; all values are positive."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: Sequence[tuple[str, float]]
+
+
+def draw(curve: Curve) -> str:
+    """The picture's text; the y axis begins at 0."""
+    top = _round_up(max(value for _, value in curve.points))
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+            f' font-family="sans-serif" font-size="12" fill="{INK}">',
+            _text(WIDTH / 2, 20, curve.title, size=14),
+            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, curve.x_label),
+            _text(16, HEIGHT / 2, curve.y_label, turned=True),
+            *_grid(top),
+            *_steps(curve.points),
+            *_line(curve.points, top),
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def _round_up(value: float) -> float:
+    """The next 1, 2, 3, 5 or 10 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 3, 5, 10) if step * power >= value)
+
+
+def _x(number: int, count: int) -> float:
+    room = WIDTH - LEFT - RIGHT
+    return LEFT + room * (number + 0.5) / count
+
+
+def _y(value: float, top: float) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top
+
+
+def _grid(top: float) -> Iterator[str]:
+    for number in range(LABELS_MOST):
+        value = top * number / (LABELS_MOST - 1)
+        y = _y(value, top)
+        yield f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{INK}" stroke-opacity="0.3"/>'
+        yield _text(LEFT - 8, y + 4, f"{value:g}", anchor="end")
+
+
+def _steps(points: Sequence[tuple[str, float]]) -> Iterator[str]:
+    for number, (step, _) in enumerate(points):
+        yield _text(_x(number, len(points)), HEIGHT - BOTTOM + 18, step)
+
+
+def _line(points: Sequence[tuple[str, float]], top: float) -> Iterator[str]:
+    places = [(_x(number, len(points)), _y(value, top), value) for number, (_, value) in enumerate(points)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
+    yield f'<polyline points="{path}" fill="none" stroke="{LINE}" stroke-width="2"/>'
+    for x, y, value in places:
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{LINE}"/>'
+        yield _text(x, y - 9, f"{value:.0f}")
+
+
+def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "middle", turned: bool = False) -> str:
+    turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"{turn}>{escape(text)}</text>'

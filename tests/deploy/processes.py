@@ -1,0 +1,58 @@
+"""Programs that tests of the deployment start: ours and others', waited for, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PATIENCE_SECONDS = 90.0
+BIN = Path(sys.executable).parent
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without settings that a developer's shell may have; our commands are found first."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEQUEUE_")}
+    return ours | {"PATH": f"{BIN}{os.pathsep}{ours.get('PATH', '')}"} | more
+
+
+@contextmanager
+def running(command: Sequence[str | Path], log: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program, and end it with the block: SIGTERM, SIGKILL if that takes long."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(**settings), cwd=log.parent)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        process.kill()
+        process.wait()
+
+
+def run(*command: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(**settings), timeout=PATIENCE_SECONDS
+    )
+
+
+def until(true: Callable[[], object], what: str = "", seconds: float = PATIENCE_SECONDS) -> None:
+    """Return when it is true; fail when that takes for ever."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
