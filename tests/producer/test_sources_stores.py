@@ -12,31 +12,15 @@ from imagequeue.sources.columns import Columns
 from imagequeue.sources.items import Listed
 from imagequeue.sources.kinds import Kind, source_of
 from imagequeue.sources.stores import Store, _names
+from s3_server import s3_bucket
 
 NAMES = ["a/1.jpg", "a/2 ü#%.jpg", "a/b/3.png", "a/notes.txt", "b/4.jpg", *(f"many/{n:04}.jpg" for n in range(1200))]
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="listed")
-        for name in NAMES:
-            client.put_object(Bucket="listed", Key=name, Body=b"")
+    with s3_bucket("listed", dict.fromkeys(NAMES, b"")):
         yield "listed"
-    server.stop()
 
 
 def read(url: str, after: str = "") -> list[Listed]:

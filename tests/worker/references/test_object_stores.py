@@ -1,36 +1,19 @@
 """`s3:` references against moto's S3 server on loopback; other stores are made in the same way."""
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references import ImageSources, References
+from s3_server import s3_bucket
 
 OBJECTS = {"a.jpg": b"a picture" * 1000, "folder/b c%20?#+.jpg": b"odd", "empty.jpg": b""}
 
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="pictures")
-        for key, data in OBJECTS.items():
-            client.put_object(Bucket="pictures", Key=key, Body=data)
+    with s3_bucket("pictures", OBJECTS):
         yield References(ImageSources(fetch_seconds=60.0))
-    server.stop()
 
 
 def code_of(ours, ref):
