@@ -241,12 +241,20 @@ class Result(Outcome, frozen=True, kw_only=True):
     finished_at: Seconds
 
 
+class _Keywords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keyword arguments of a job."""
+
+    request: Request
+
+
 _encoder = msgspec.json.Encoder()
 _request_decoder = msgspec.json.Decoder(Request)
 _result_decoder = msgspec.json.Decoder(Result)
 _version_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # RQ's job data: [function, instance, args, kwargs].
 _job_decoder = msgspec.json.Decoder(tuple[str, None, tuple[()], dict[str, msgspec.Raw]])
+# The same in one go: a third of the time.
+_usual_decoder = msgspec.json.Decoder(tuple[str, None, tuple[()], _Keywords])
 
 
 def check_collection(collection: str) -> str:
@@ -314,6 +322,15 @@ def decode_request(text: bytes | str) -> Request:
 
 def decode_job(data: bytes) -> Request:
     """Read the request out of an RQ job's (decompressed) data; raise ContractError, also for other functions."""
+    try:
+        function, _, _, call = _usual_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _decode_unusual_job(data)
+    return check_request(call.request) if function == TASK else _decode_unusual_job(data)
+
+
+def _decode_unusual_job(data: bytes) -> Request:
+    """The same part by part, to say what is wrong."""
     try:
         function, _, _, keywords = _job_decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from imagequeue.connection import backoff, connect
 from imagequeue_worker.batch_worker import BatchWorker, worker_name
+from imagequeue_worker.cores import usable_cores
 from imagequeue_worker.errors import SettingsError
 from imagequeue_worker.logs import name_process
 from imagequeue_worker.metrics import Metrics, SupervisorMetrics
@@ -68,7 +69,7 @@ class Supervisor:
         self._nets = nets
         self._worker_class = worker_class
         self._metrics_folder = Path(tempfile.mkdtemp(prefix="imagequeue-metrics-"))
-        self._workers = [Child(number) for number in range(settings.processes or os.cpu_count() or 1)]
+        self._workers = [Child(number) for number in range(settings.processes or usable_cores())]
         self._metrics = [Child(None)] if settings.metrics_port else []
         self._vitals = VitalsBoard(len(self._workers))
         use_metrics_slot(self._metrics_folder, "supervisor")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections import Counter
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from imagequeue_worker.caffe2 import available_engines, native_problem
+from imagequeue_worker.cores import usable_cores
 from imagequeue_worker.errors import NetUnavailable
 from imagequeue_worker.images.native_jpeg import libjpeg_version
 from imagequeue_worker.nets import load_nets
@@ -27,7 +27,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "engines": engines,
         "engine": engines[0],
