@@ -50,8 +50,8 @@ def measure_turn(
 
 
 def single(entry: Entry) -> Entry:
-    """Without gathering: a batch would be waited for."""
-    return entry if entry.ours else replace(entry, setup=entry.setup | {"batches": False})
+    """Each image by itself, also where the capacity is measured: gathering would be waited for, chunks are cheaper."""
+    return replace(entry, setup=entry.setup | {"batches": False, "chunk": 1})
 
 
 def rows_of(found: dict[str, dict[str, list[tuple[float, list[float]]]]]) -> list[dict[str, Any]]:

@@ -58,6 +58,9 @@ class Metrics:
             registry=registry,
         )
         self.recovered_jobs = Counter(*RECOVERED_JOBS, registry=registry)
+        # What never happened is 0, and not missing: only then does an alert see the first time.
+        for reason in ("requeued", "worker_lost"):
+            self.recovered_jobs.labels(reason)
         self.image_retries = counter(
             "image_retries", "Images that got another try after an error that may pass", "code"
         )
@@ -83,11 +86,11 @@ class SupervisorMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.recovered_jobs = Counter(*RECOVERED_JOBS, registry=registry)
+        self.recovered_jobs.labels("dead_child_requeued")
         self.process_restarts = Counter(
             "imagequeue_process_restarts", "Worker processes that ended and were replaced", ("reason",),
             registry=registry,
         )  # fmt: skip
-        # What never happened is 0, and not missing: only then does an alert see the first time.
         for reason in ("replaced", "killed", "failed"):
             self.process_restarts.labels(reason)
         build = Gauge(

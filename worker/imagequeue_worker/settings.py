@@ -131,7 +131,7 @@ class Settings:
         flag="--image-root",
         multiple=True,
     )
-    processes: int = setting(0, click.IntRange(min=0), "Worker processes; 0: one per core")
+    processes: int = setting(0, click.IntRange(min=0), "Worker processes; 0: one per core that it may use")
     batch_images: int = setting(32, click.IntRange(1, 1024), "Images taken at once, at most")
     max_wait_ms: int = setting(0, click.IntRange(0, 60_000), "Milliseconds to wait for a fuller batch; 0: never wait")
     fetch_concurrency: int = setting(32, click.IntRange(1, 1024), "References fetched at once, per process")
