@@ -30,6 +30,7 @@ _JOB_RESULTS = f"{RQ_KEY_PREFIX}:results:iq-0"
 _QUEUES = f"{RQ_KEY_PREFIX}:queues"
 _LIST = contract.queue_key("classify")
 _WIP = f"{RQ_KEY_PREFIX}:wip:classify"
+_FINISHED = f"{RQ_KEY_PREFIX}:finished:classify"
 _EXECUTION = f"{RQ_KEY_PREFIX}:execution:iq-0:iq0"
 _EXECUTIONS = f"{RQ_KEY_PREFIX}:executions:iq-0"
 _WORKERS = f"{RQ_KEY_PREFIX}:workers"
@@ -84,6 +85,7 @@ _WORK: tuple[Command, ...] = (
     ("BLMOVE", _LIST, _LIST, "LEFT", "LEFT", 1), ("LRANGE", _LIST, 0, 1), ("LTRIM", _LIST, 0, 1), ("LPUSH", _LIST, "v"),
     ("HSET", _JOB, "f", "v"), ("HINCRBY", _JOB, "f", 1), ("PERSIST", _JOB), ("EXPIRE", _JOB, 1), ("DEL", _JOB),
     ("HSET", _EXECUTION, "f", "v"), ("ZADD", _EXECUTIONS, 1, "m"), ("ZADD", _WIP, 1, "m"), ("ZSCORE", _WIP, "m"),
+    ("ZMSCORE", _WIP, "m"), ("ZREMRANGEBYSCORE", _FINISHED, 0, 1),
     ("ZREM", _WIP, "m"), ("ZRANGEBYSCORE", _WIP, 0, 1), ("SADD", f"{_WORKER}:executions", "m"), ("SADD", _WORKERS, "m"),
     ("SREM", f"{_WORKER}:executions", "m"), ("HSET", _WORKER, "f", "v"), ("XADD", _JOB_RESULTS, "*", "f", "v"),
     ("XADD", _COMPLETED, "*", "f", "v"), ("XTRIM", _COMPLETED, "MINID", 1), ("XDEL", _COMPLETED, "1"),

@@ -127,6 +127,18 @@ def test_a_leased_job_does_not_expire(producer: Producer, worker: Protocol, conn
     assert connection.ttl(contract.job_key(job.lease.job)) == -1
 
 
+@pytest.mark.parametrize(("failed", "registry"), [(False, "finished"), (True, "failed")])
+def test_registries_keep_no_job_that_has_expired(
+    producer: Producer, worker: Protocol, connection: redis.Redis, failed: bool, registry: str
+) -> None:
+    key = f"{RQ}:{registry}:{QUEUE}"
+    connection.zadd(key, {"long-gone": 1.0, "for-ever": "+inf"})
+    submit(producer, "a")
+    (job,) = worker.take(64).jobs
+    worker.finish([answer_failed(job) if failed else answer(job)])
+    assert set(connection.zrange(key, 0, -1)) == {b"for-ever", job.lease.job.encode()}
+
+
 # --- the lease is given up ----------------------------------------------------------------------------------
 
 

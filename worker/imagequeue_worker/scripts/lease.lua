@@ -94,7 +94,11 @@ end
 
 local function register()
   for registry, entries in pairs(registered) do
-    -- For RQ's tools alone: a registry of another type keeps no job from its end.
-    if #entries > 0 and is_whole(registry, 'zset') then redis.call('ZADD', registry, unpack(entries)) end
+    -- For RQ's tools alone: a registry of another type keeps no job from its end. What has expired goes here, since none
+    -- of RQ's own workers may be there to look after it.
+    if #entries > 0 and is_whole(registry, 'zset') then
+      redis.call('ZREMRANGEBYSCORE', registry, '-inf', string.format('%d', seconds))
+      redis.call('ZADD', registry, unpack(entries))
+    end
   end
 end
