@@ -38,7 +38,7 @@ demo: $(VENV)/demo ## Classify real pictures through Redis; NET=folder and IMAGE
 	@$(BIN)/imagequeue-worker demo $(if $(NET),--net $(NET)) $(if $(IMAGES),--images $(IMAGES))
 
 test: $(VENV)/dev ## Run the tests; IMAGEQUEUE_TEST_DATA=folder adds golden nets and pictures
-	@$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 check: $(VENV)/dev ## Lint, types, import rule
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,9 @@ settings.load_profile("imagequeue")
 limit_blas_threads()  # as in worker processes, before numpy is imported
 
 pytest_plugins = ["redis_server"]
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that tests send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

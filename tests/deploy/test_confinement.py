@@ -13,13 +13,13 @@ from imagequeue import Producer
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from processes import free_port, run, running, until
 
-# In a mount namespace of its own. The net's folder lies in /tmp, which is covered: so it is seen at /mnt.
+# In a mount namespace of its own. /tmp itself is left: this project, or the net, may lie in it.
 CONFINE = """
 set -e
 mount --make-rprivate /
-mount --bind "$1" /mnt
 mount -o remount,bind,ro /
-mount -t tmpfs -o size=64m tmpfs /tmp
+mount -t tmpfs -o size=64m tmpfs "$1"
+export TMPDIR="$1"
 shift
 if touch /imagequeue-was-here 2>/dev/null; then echo 'the root can be written'; exit 77; fi
 exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
@@ -37,8 +37,18 @@ def test_the_worker_runs_on_a_read_only_root_without_capabilities(
         pytest.skip(f"mount namespaces are not permitted here ({tried.stderr.strip()})")
     port = free_port()
     with EmbeddedRedis(tmp_path / "redis", port=free_port()) as server, Producer(server.url) as producer:
-        command = [unshare, "-m", "sh", "-c", CONFINE, "confine", net_folder]
-        command += [sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", server.url, "--net", "/mnt"]
+        (small := tmp_path / "tmp").mkdir()
+        command = [unshare, "-m", "sh", "-c", CONFINE, "confine", small]
+        command += [
+            sys.executable,
+            "-m",
+            "imagequeue_worker.cli",
+            "run",
+            "--redis-url",
+            server.url,
+            "--net",
+            net_folder,
+        ]
         command += ["--processes", "1", "--image-root", pictures[0].parent, "--metrics-port", str(port)]
         with running(command, tmp_path / "log") as worker:
             ids = producer.submit_many([str(path) for path in pictures]).ids
