@@ -24,7 +24,7 @@ from rows import print_json, print_rows  # noqa: E402
 from stage import Stage, Turn, staged  # noqa: E402
 from svg import Curve, draw  # noqa: E402
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from near_end import Entry, SystemFailedError  # noqa: E402
 from rows import print_json, print_rows  # noqa: E402
 from stage import PEERS_PYTHON, Stage, WrongAnswersError, check_peers, lineup, staged  # noqa: E402
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 PEERS = ("RQ SimpleWorker, a job per image", "Celery", "mosec")
 LOADS = (0.5, 0.9)
 PERCENTILES = (50.0, 99.0, 99.9)

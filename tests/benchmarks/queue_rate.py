@@ -1,8 +1,8 @@
 """Jobs per second of the queue alone: our batch worker with a net that does nothing, against other queues' workers.
 
-One worker process at a time, on the same embedded server, all jobs queued before the clock starts, results kept; the
-rounds alternate. RQ's SimpleWorker always, on three queues, JSON; BullMQ (256 jobs at once, where Node is) and saq with
-`--peers`. Quote the ratio: the machine's speed drifts.
+One worker process at a time, on the same embedded server, without persistence, all jobs queued before the clock starts,
+results kept; the rounds alternate. RQ's SimpleWorker always, on three queues, JSON; BullMQ (256 jobs at once, where
+Node is) and saq with `--peers`. Quote the ratio: the machine's speed drifts.
 
     python tests/benchmarks/queue_rate.py [--jobs 3000] [--rounds 5] [--peers] [--json]
 """
@@ -183,7 +183,7 @@ def main(jobs: int, rounds: int, with_peers: bool, peers_python: Path, as_json: 
     sys.modules[module.__name__] = module
     configure_logging("error", json=False)
     logging.getLogger("rq").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder), options={"appendonly": "no"}) as server:
         contenders: dict[str, Callable[[str, int], Turn]] = {
             SIMPLE: lambda url, jobs: time_simple_worker(url, min(jobs, SIMPLE_JOBS_MOST)),
             **(dict(peers(server, peers_python)) if with_peers else {}),

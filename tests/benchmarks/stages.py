@@ -39,7 +39,7 @@ from imagequeue_worker.processor_time import tree_seconds  # noqa: E402
 from imagequeue_worker.settings import NetChoice  # noqa: E402
 from imagequeue_worker.stages import measure_stages  # noqa: E402
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 NOTHING_WORKER = Path(__file__).parents[1] / "nothing_worker.py"
 WAIT_SECONDS = 600.0
 PRODUCER_RESUMES = 1  # command, after the first count
