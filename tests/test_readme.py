@@ -64,8 +64,18 @@ def test_every_command_is_named_and_exists() -> None:
     assert named == commands()
 
 
+FLAG = re.compile(r"(--[a-z][a-z-]+)")
+BENCHMARK = re.compile(r"`python (tests/benchmarks/\w+\.py)([^`]*)`")
+
+
 def test_every_flag_that_is_named_exists() -> None:
-    assert set(re.findall(r"(--[a-z][a-z-]+)", README)) <= flags()
+    assert set(FLAG.findall(BENCHMARK.sub("", README))) <= flags()
+
+
+@pytest.mark.parametrize(("file", "arguments"), sorted(set(BENCHMARK.findall(README))))
+def test_every_flag_of_a_benchmark_exists(file: str, arguments: str) -> None:
+    source = (ROOT / file).read_text()
+    assert [flag for flag in FLAG.findall(arguments) if f'"{flag}"' not in source] == []
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: field.name)
