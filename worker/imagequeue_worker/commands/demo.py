@@ -25,6 +25,7 @@ from imagequeue_worker.zoo import FoundNets
 
 PICTURES = ("coffee.png", "chelsea.png", "rocket.jpg")  # photographs that scikit-image ships
 STOP_SECONDS = 60.0
+METRICS_SECONDS = 2.0  # worker processes write theirs every quarter of a second
 
 
 def run_demo(found: FoundNets, images: Path | None, settings: Settings, timeout_seconds: float) -> bool:
@@ -44,7 +45,7 @@ def run_demo(found: FoundNets, images: Path | None, settings: Settings, timeout_
         _wait_until_ready(producer, process)
         results = _classify(producer, refs, timeout_seconds)
         print_tables(results_table(results))
-        click.echo("\n" + "\n".join(_metrics(port)))
+        click.echo("\n" + "\n".join(_metrics(port, len(results))))
     good = sum(result.status is Status.OK for result in results)
     click.echo(f"\n{good} of {len(refs)} pictures classified")
     return good == len(refs)
@@ -103,15 +104,13 @@ def _worker(url: str, found: FoundNets, root: Path, port: int, settings: Setting
             process.wait()
 
 
-def _metrics(port: int) -> list[str]:
+def _metrics(port: int, classified: int) -> list[str]:
     """Three lines of what /metrics says: images, time per stage, time per image."""
-    values: dict[str, float] = {}
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        for line in response.read().decode().splitlines():
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                name = name.partition("{")[0]
-                values[name] = values.get(name, 0.0) + float(value)
+    values = _read_metrics(port)
+    deadline = time.monotonic() + METRICS_SECONDS
+    while values.get("imagequeue_images_total", 0) < classified and time.monotonic() < deadline:
+        time.sleep(0.05)
+        values = _read_metrics(port)
 
     def mean_ms(stage: str) -> float:
         count = values.get(f"imagequeue_{stage}_seconds_count", 0.0)
@@ -125,6 +124,18 @@ def _metrics(port: int) -> list[str]:
         f"/metrics: mean ms per image: {stages}",
         f"/metrics: mean ms from submission to worker {mean_ms('queue'):.0f}, to result {mean_ms('image'):.0f}",
     ]
+
+
+def _read_metrics(port: int) -> dict[str, float]:
+    """Each name's values, summed over its labels."""
+    values: dict[str, float] = {}
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        for line in response.read().decode().splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                values[name] = values.get(name, 0.0) + float(value)
+    return values
 
 
 def _free_port() -> int:
