@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, islice
 from pathlib import Path
 
 from imagequeue import Image, Producer, Result, Status
 from imagequeue_worker.embedded_redis import EmbeddedRedis
-from imagequeue_worker.errors import WorkerError
+from imagequeue_worker.own_worker import running_worker, wait_until_ready
 from imagequeue_worker.processor_time import tree_seconds
 from imagequeue_worker.settings import NetChoice, Settings
 
 WARM_BATCHES = 4  # for each process, before the clock
 RESULTS_SECONDS = 600.0
-STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +48,9 @@ def run_trial(
         tempfile.TemporaryDirectory(prefix="imagequeue-bench-") as folder,
         EmbeddedRedis(Path(folder)) as server,
         Producer(server.url) as producer,
-        _workers(server.url, files, choices, settings, processes) as worker,
+        running_worker(_arguments(server.url, files, choices, settings, processes)) as worker,
     ):
-        _wait_until_ready(producer, worker, processes)
+        wait_until_ready(producer, worker, processes)
         ids, refs = count(), cycle(map(str, files))
 
         def classify(images: int) -> list[Result]:
@@ -80,31 +76,12 @@ def run_trial(
     return Trial(len(results), failed, took, used[0], used[1], client, fetch)
 
 
-def _wait_until_ready(producer: Producer, worker: subprocess.Popen[bytes], processes: int) -> None:
-    """Return when RQ knows all of them, which is when they have loaded their nets."""
-    while len(producer.status().workers) < processes:
-        if worker.poll() is not None:
-            raise WorkerError(f"the worker ended with code {worker.returncode}; its reason stands above")
-        time.sleep(0.05)
-
-
-@contextmanager
-def _workers(
+def _arguments(
     url: str, files: Sequence[Path], choices: Sequence[NetChoice], settings: Settings, processes: int
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The real command in a process of its own, ended by SIGTERM."""
-    command = [sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--metrics-port", "0"]
-    command += ["--engine", settings.engine, "--processes", str(processes), "--log-level", "warning"]
-    command += ["--batch-images", str(settings.batch_images), "--decode-threads", str(settings.decode_threads)]
-    command += [part for root in sorted({file.parent for file in files}) for part in ("--image-root", str(root))]
-    command += [part for choice in choices for part in ("--net", str(choice))]
-    process = subprocess.Popen(command)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+) -> list[str]:
+    """Those of the worker."""
+    arguments = ["--redis-url", url, "--metrics-port", "0", "--log-level", "warning"]
+    arguments += ["--engine", settings.engine, "--processes", str(processes)]
+    arguments += ["--batch-images", str(settings.batch_images), "--decode-threads", str(settings.decode_threads)]
+    arguments += [part for root in sorted({file.parent for file in files}) for part in ("--image-root", str(root))]
+    return arguments + [part for choice in choices for part in ("--net", str(choice))]

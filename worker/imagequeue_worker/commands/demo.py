@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -20,11 +16,11 @@ from imagequeue.sources import references
 from imagequeue.terminal import bar, print_tables, results_table
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.errors import WorkerError
+from imagequeue_worker.own_worker import running_worker, wait_until_ready
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.zoo import FoundNets
 
 PICTURES = ("coffee.png", "chelsea.png", "rocket.jpg")  # photographs that scikit-image ships
-STOP_SECONDS = 60.0
 METRICS_SECONDS = 2.0  # worker processes write theirs every quarter of a second
 
 
@@ -38,11 +34,11 @@ def run_demo(found: FoundNets, images: Path | None, settings: Settings, timeout_
         tempfile.TemporaryDirectory(prefix="imagequeue-demo-") as folder,
         EmbeddedRedis(Path(folder)) as server,
         Producer(server.url) as producer,
-        _worker(server.url, found, root.resolve(), port, settings) as process,
+        running_worker(_arguments(server.url, found, root.resolve(), port, settings)) as process,
     ):
         click.echo(f"net      {', '.join(map(str, found.choices))} ({found.why})")
         click.echo(f"Redis    {server.url}\npictures {len(refs)} below {root}")
-        _wait_until_ready(producer, process)
+        wait_until_ready(producer, process)
         results = _classify(producer, refs, timeout_seconds)
         print_tables(results_table(results))
         click.echo("\n" + "\n".join(_metrics(port, len(results))))
@@ -61,14 +57,6 @@ def demo_pictures() -> list[Path]:
     return [folder / name for name in PICTURES]
 
 
-def _wait_until_ready(producer: Producer, process: subprocess.Popen[bytes]) -> None:
-    """Return when a worker has loaded its net and said so, which is when RQ knows it."""
-    while not producer.status().workers:
-        if process.poll() is not None:
-            raise WorkerError(f"the worker ended with code {process.returncode}; its reason stands above")
-        time.sleep(0.05)
-
-
 def _classify(producer: Producer, refs: list[str], timeout_seconds: float) -> list[Result]:
     started = time.monotonic()
     submission = producer.submit_many(refs)
@@ -85,23 +73,11 @@ def _classify(producer: Producer, refs: list[str], timeout_seconds: float) -> li
     return [found[id_] for id_ in submission.ids if id_ in found]
 
 
-@contextmanager
-def _worker(url: str, found: FoundNets, root: Path, port: int, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """The real command in a process of its own, ended by SIGTERM."""
-    command = [sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", url, "--image-root", str(root)]
-    command += ["--engine", settings.engine, "--processes", str(settings.processes)]
-    command += ["--metrics-port", str(port), "--log-level", "warning"]
-    command += [part for choice in found.choices for part in ("--net", str(choice))]
-    process = subprocess.Popen(command)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _arguments(url: str, found: FoundNets, root: Path, port: int, settings: Settings) -> list[str]:
+    """Those of the worker."""
+    arguments = ["--redis-url", url, "--image-root", str(root), "--engine", settings.engine]
+    arguments += ["--processes", str(settings.processes), "--metrics-port", str(port), "--log-level", "warning"]
+    return arguments + [part for choice in found.choices for part in ("--net", str(choice))]
 
 
 def _metrics(port: int, classified: int) -> list[str]:
