@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import create_server
 from types import TracebackType
 from typing import Self
 
 import redis
 
 from imagequeue_worker.embedded_redis import EmbeddedRedis, _server_binary, _with_parent
+from ports import free_port
 
 SERVICE = "ours"
 SENTINEL_PASSWORD = "for sentinels/"
@@ -160,11 +160,6 @@ class SentinelSite:
 
 def port_of(server: EmbeddedRedis) -> int:
     return int(server.url.rpartition(":")[2].partition("/")[0])
-
-
-def free_port() -> int:
-    with create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def until(true: Callable[[], object]) -> None:

@@ -9,16 +9,18 @@ import click
 
 from imagequeue import contract_cli, ingest_cli, operator_cli, queue_cli, results_cli, terminal, watch_cli
 from imagequeue.client import Producer
-from imagequeue.contract import TOP_K_MAX
 from imagequeue.options import (
     EXIT_CODES,
     SOME_FAILED,
     Commands,
     collection_option,
+    expires_in_option,
     json_option,
+    model_option,
     option,
     priority_option,
     redis_url_option,
+    top_k_option,
     version,
 )
 from imagequeue.orders import Submission
@@ -51,15 +53,9 @@ def cli() -> None:
 @option("wait", is_flag=True, help="Wait for the results and print them.")
 @collection_option
 @priority_option
-@option("model", default=None, help="The net to use.  [default: the workers' first]")
-@option("top-k", type=click.IntRange(1, TOP_K_MAX), default=5, show_default=True, help="Classes per picture.")
-@option(
-    "expires-in",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=None,
-    help="Give a picture up that no worker took in time.  [default: never]",
-)
+@model_option
+@top_k_option
+@expires_in_option
 @option(
     "timeout",
     type=click.FloatRange(min=0),

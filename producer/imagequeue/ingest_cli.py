@@ -11,14 +11,22 @@ import msgspec
 from click.core import ParameterSource
 
 from imagequeue import contract
-from imagequeue.contract import TOP_K_MAX
 from imagequeue.errors import ImageQueueError
 from imagequeue.ingest_plan import agree
 from imagequeue.ingest_progress import IngestProgress
 from imagequeue.ingesting import Ingestion
 from imagequeue.journal import journal_path
 from imagequeue.journal_writing import READ, Counts, Journal
-from imagequeue.options import SOME_FAILED, answering_producer, option, priority_option, redis_url_option
+from imagequeue.options import (
+    SOME_FAILED,
+    answering_producer,
+    expires_in_option,
+    model_option,
+    option,
+    priority_option,
+    redis_url_option,
+    top_k_option,
+)
 from imagequeue.sources.kinds import Kind
 
 
@@ -63,15 +71,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 @option("label-column", metavar="NAME", default=None, help="Column of known classes.  [default: label, wnid, class …]")
 @option("base", metavar="FOLDER", default=None, help="Folder of relative paths in lists.  [default: the list's]")
 @priority_option
-@option("model", default=None, help="The net to use.  [default: the workers' first]")
-@option("top-k", type=click.IntRange(1, TOP_K_MAX), default=5, show_default=True, help="Classes per picture.")
-@option(
-    "expires-in",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    default=None,
-    help="Give a picture up that no worker took in time.  [default: never]",
-)
+@model_option
+@top_k_option
+@expires_in_option
 @option("strict", is_flag=True, help="Stop at the first line, row or member that cannot be submitted, or comes twice.")
 @option("keep-results", is_flag=True, help="Leave results in Redis, too, until they expire.")
 @option("json", "as_json", is_flag=True, help="Print the summary as a line of JSON.")

@@ -10,7 +10,7 @@ import click
 
 from imagequeue.client import Producer
 from imagequeue.connection import DEFAULT_REDIS_URL
-from imagequeue.contract import DEFAULT_COLLECTION, Priority
+from imagequeue.contract import DEFAULT_COLLECTION, TOP_K_MAX, Priority
 from imagequeue.errors import BlobMissing, CollectionBusy, ImageQueueError, QueueFull, WaitTimeout
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,4 +92,15 @@ priority_option = option(
     default=str(Priority.NORMAL),
     show_default=True,
     help="Which queue.",
+)
+model_option = option("model", default=None, help="The net to use.  [default: the workers' first]")
+top_k_option = option(
+    "top-k", type=click.IntRange(1, TOP_K_MAX), default=5, show_default=True, help="Classes per picture."
+)
+expires_in_option = option(
+    "expires-in",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=None,
+    help="Give a picture up that no worker took in time.  [default: never]",
 )

@@ -15,13 +15,14 @@ import msgspec
 
 from chaos.audit import COLLECTION, audit
 from chaos.feeder import Errand
-from chaos.fleet import Fleet, free_port, program_environment
+from chaos.fleet import Fleet, program_environment
 from chaos.ledger import Ledger, Options, versions
 from chaos.notebook import read_notebook
 from chaos.world import Answer, Truth, World, make_world
 from imagequeue.connection import connect
 from imagequeue.contract import QUEUES, RQ_KEY_PREFIX, pending_key, totals_key
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from ports import free_port
 
 STANDSTILL_SECONDS = 120.0  # without any result: nothing will come any more
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 import redis
 
 from chaos.bench import Bench
-from chaos.fleet import free_port
 from chaos.ledger import Findings, Ledger, Options, Scale, versions
 from chaos.saboteur import Sabotage
 from chaos.scenarios import SCENARIOS, Scenario
@@ -20,6 +19,7 @@ from chaos.servers import start_and_load
 from imagequeue.connection import connect
 from imagequeue.errors import ImageQueueError
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from ports import free_port
 
 POINTS_PER_SCRIPT = {Scale.SLICE: 2, Scale.FULL: 1_000}  # the full run strikes every call
 CALLS_MAX = 200

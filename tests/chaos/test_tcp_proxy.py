@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from chaos.fleet import free_port
 from chaos.tcp_proxy import Moment, Strike, TcpProxy, call_of
 from imagequeue.connection import UNAVAILABLE, connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from ports import free_port
 
 COUNT_UP = "return redis.call('INCR', KEYS[1])"
 

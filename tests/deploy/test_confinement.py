@@ -11,7 +11,8 @@ import pytest
 from files import program
 from imagequeue import Producer
 from imagequeue_worker.embedded_redis import EmbeddedRedis
-from processes import free_port, run, running, until
+from ports import free_port
+from processes import run, running, until
 
 # In a mount namespace of its own. /tmp itself is left: this project, or the net, may lie in it.
 CONFINE = """

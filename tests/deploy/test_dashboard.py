@@ -24,7 +24,8 @@ from files import DEPLOY, ROOT, program, read_yaml
 from imagequeue import Image, Producer
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
-from processes import PATIENCE_SECONDS, free_port, running, until
+from ports import free_port
+from processes import PATIENCE_SECONDS, running, until
 
 TABLE = ROOT / "build" / "dashboard.md"
 

@@ -18,7 +18,8 @@ from files import DEPLOY, program
 from imagequeue import Image, Producer, RedisUnavailable
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
-from processes import free_port, run, running, until
+from ports import free_port
+from processes import run, running, until
 
 pytestmark = pytest.mark.timeout(300)  # they wait for whole workers
 REDIS = DEPLOY / "redis"

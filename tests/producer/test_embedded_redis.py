@@ -16,6 +16,7 @@ import redis
 
 from imagequeue_worker.embedded_redis import SOCKET_PATH_BYTES_MAX, EmbeddedRedis
 from imagequeue_worker.errors import ServerUnavailable
+from ports import free_port
 
 
 @pytest.fixture
@@ -26,12 +27,6 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 def client(server: EmbeddedRedis) -> redis.Redis:
     return redis.Redis.from_url(server.url)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_death(pid: int) -> bool:

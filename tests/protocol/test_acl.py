@@ -26,8 +26,8 @@ from imagequeue_worker.backlog import read_backlog
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.exporter_metrics import ExporterCollector
 from imagequeue_worker.protocol import Protocol, Retry
+from ports import free_port
 from queue_state import LEASE_SECONDS, RESULT_TTL, answer, answer_errors, drain, end_leases, rows, submit
-from test_durable import free_port
 
 ACL = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
 ROLES = [str(role) for role in Role]

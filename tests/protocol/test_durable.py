@@ -16,6 +16,7 @@ from imagequeue.bridge import run
 from imagequeue.connection import connect
 from imagequeue.durability import probe
 from imagequeue_worker.embedded_redis import EmbeddedRedis
+from ports import free_port
 from unix_relay import UnixRelay
 
 Start = Callable[..., EmbeddedRedis]
@@ -40,12 +41,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def always(start: Start) -> EmbeddedRedis:
     return start(durable=True, port=free_port(), options={"repl-diskless-sync-delay": "0"})
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def accepted(server: EmbeddedRedis) -> int:

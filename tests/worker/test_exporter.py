@@ -22,7 +22,8 @@ from imagequeue.contract import QUEUES, ErrorCode, Failure, Outcome, Status, dea
 from imagequeue_worker.exporter_metrics import ExporterCollector
 from imagequeue_worker.jobs import FinishedJob, TakenJob
 from imagequeue_worker.protocol import Protocol
-from worker_process import environment, free_port, run_cli, until
+from ports import free_port
+from worker_process import environment, run_cli, until
 
 RQ_STATUSES = {"queued", "started", "finished", "failed", "deferred", "scheduled", "canceled"}
 

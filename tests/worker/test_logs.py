@@ -20,7 +20,8 @@ from imagequeue.contract import queue_key
 from imagequeue_worker import logs
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.logs import configure_logging, name_process, redact_secrets
-from worker_process import StartWorker, free_port, run_cli, running_worker, until
+from ports import free_port
+from worker_process import StartWorker, run_cli, running_worker, until
 
 PASSWORD = "s3cret-Pa55word"
 

@@ -16,7 +16,8 @@ from imagequeue.connection import connect
 from imagequeue_worker.connections import own_connection
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.outage import passes
-from worker_process import WorkerProcess, free_port, running_worker, until
+from ports import free_port
+from worker_process import WorkerProcess, running_worker, until
 
 
 @dataclass

@@ -17,7 +17,8 @@ from imagequeue_worker.embedded_redis import EmbeddedRedis
 from imagequeue_worker.probes import why_not_live, why_not_ready
 from imagequeue_worker.progress import Progress
 from imagequeue_worker.vitals import BEAT_LATE_SECONDS, VitalsBoard
-from worker_process import StartWorker, WorkerProcess, free_port, run_cli, running_worker, until
+from ports import free_port
+from worker_process import StartWorker, WorkerProcess, run_cli, running_worker, until
 
 STALL_SECONDS = 30.0
 LATE = STALL_SECONDS + BEAT_LATE_SECONDS

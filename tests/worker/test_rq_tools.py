@@ -17,7 +17,8 @@ import redis
 
 from imagequeue import Producer
 from imagequeue.contract import job_key
-from worker_process import StartWorker, environment, free_port, run_cli, until
+from ports import free_port
+from worker_process import StartWorker, environment, run_cli, until
 
 
 class Bomb:

@@ -31,7 +31,8 @@ from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.nets import Nets, load_nets
 from imagequeue_worker.settings import NetChoice, Settings
 from imagequeue_worker.tracing import Tracing
-from worker_process import StartWorker, free_port, run_cli
+from ports import free_port
+from worker_process import StartWorker, run_cli
 
 STAGES = {"queue", "fetch", "decode", "infer", "finish"}
 

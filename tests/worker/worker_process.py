@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+
+from ports import free_port
 
 FAULTY_WORKER = Path(__file__).with_name("faulty_worker.py")
 PATIENCE_SECONDS = 60.0
@@ -73,12 +74,6 @@ def run_cli(*arguments: str | Path, **settings: str) -> subprocess.CompletedProc
     """`imagequeue-worker` with these arguments and these environment variables, to its end."""
     command = [sys.executable, "-m", "imagequeue_worker.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment() | settings, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -4,21 +4,19 @@
 
 local expected = {}
 
-local function expect(key, kind)
-  if expected[key] then return end
-  local found = redis.call('TYPE', key).ok
-  if found ~= 'none' and found ~= kind then
-    error('key ' .. key .. ' holds a ' .. found .. ', not a ' .. kind .. '; nothing was written')
-  end
-  expected[key] = true
-end
-
 -- Whether a key holds what it should, or nothing: for keys whose damage must stop no more than what needs them.
 local function is_whole(key, kind)
   if expected[key] then return true end
   local found = redis.call('TYPE', key).ok
   expected[key] = found == 'none' or found == kind or nil
   return expected[key] or false
+end
+
+-- The same where nothing can be done without it.
+local function expect(key, kind)
+  if is_whole(key, kind) then return end
+  local found = redis.call('TYPE', key).ok
+  error('key ' .. key .. ' holds a ' .. found .. ', not a ' .. kind .. '; nothing was written')
 end
 
 -- The same for a hash of counters: a field that is no number would stop HINCRBY half way.

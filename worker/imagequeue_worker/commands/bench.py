@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imagequeue_worker.cores import usable_cores
 from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import Settings, settings_options
 
@@ -69,7 +70,7 @@ def bench(images: Path | None, seconds: float, as_json: bool, **options: Any) ->
     found = find_nets(settings.nets)
     net = load_nets(found.choices, settings.engine).first
     files = _files(images)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     processes = settings.processes or cores
     load = os.getloadavg()[0]
     stages = measure_stages(net, files, seconds=STAGES_SHARE * seconds)
