@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +15,10 @@ import redis
 
 from imagequeue_worker.embedded_redis import EmbeddedRedis, _server_binary, _with_parent
 from ports import free_port
+from programs import until
 
 SERVICE = "ours"
 SENTINEL_PASSWORD = "for sentinels/"
-PATIENCE_SECONDS = 90.0
 _SETTINGS = """\
 port {port}
 dir {folder}
@@ -160,10 +157,3 @@ class SentinelSite:
 
 def port_of(server: EmbeddedRedis) -> int:
     return int(server.url.rpartition(":")[2].partition("/")[0])
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        threading.Event().wait(0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from programs import environment_without_settings
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SECTION = re.search(r"^## Use it\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
@@ -29,8 +30,7 @@ def folder(tmp_path: Path, pictures: list[Path]) -> Path:
 @pytest.fixture
 def worker(redis_url: str, connection: redis.Redis, net_folder: Path, folder: Path) -> Iterator[dict[str, str]]:
     """A worker that may read the folder; the environment that producers need."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEQUEUE_")}
-    environment = ours | {"IMAGEQUEUE_REDIS_URL": redis_url}
+    environment = environment_without_settings() | {"IMAGEQUEUE_REDIS_URL": redis_url}
     command = [sys.executable, "-c", "from imagequeue_worker.cli import main; main()", "run", "--metrics-port", "0"]
     command += ["--net", str(net_folder), "--image-root", str(folder), "--processes", "1"]
     with subprocess.Popen(command, env=environment) as process:

@@ -9,10 +9,10 @@
 Read `contract.py` first (the wire), then `core.py` (what you call; `client.py` and `aio.py` are its two faces),
 `orders.py`, `submitting.py` and `durability.py` (images into Redis), `reading.py`, `streaming.py`, `feeds.py`,
 `status.py` and `estimating.py` (results out of it), `operations.py` and what it names (cancelling, dead letters,
-dropping, pausing, the doctor), `bridge.py`, `link.py`, `calling.py`, `connection.py` and `slot_owner.py` (Redis
-itself), `reports/` (results as files, scores, the contact sheet), and last the command line:
-`cli.py` and the `*_cli.py` beside it, `sources/`, `terminal.py` (tables and bars). Names are loaded when they are first
-used, so the import is light.
+forgetting, dropping, pausing, the doctor), `bridge.py`, `link.py`, `calling.py`, `connection.py`, `slot_owner.py` and
+`sentinel.py` (Redis itself), `reports/` (results as files, scores, the contact sheet), `ingesting.py`, `sources/` and
+`journal.py` (a million images, resumable), and last the command line: `cli.py` and the `*_cli.py` beside it,
+`terminal.py` (tables and bars). Names are loaded when they are first used, so the import is light.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 
 from imagequeue.bridge import answered
 from imagequeue.connection import PASSES
-from imagequeue.link import Client
+from imagequeue.link import BaseLink, Client
 from imagequeue.scripts import script_text
 
 
@@ -29,6 +29,11 @@ class Call:
     def command(self) -> tuple[Any, ...]:
         """Made once, however often it is sent."""
         return ("EVALSHA", _sha1(self.script), len(self.keys), *self.keys, *self.arguments)
+
+
+async def call_script(link: BaseLink, call: Call) -> Any:  # noqa: ANN401  whatever the script returns
+    """What the script returns; sent again until Redis has answered. Raises RedisUnavailable or RedisRefused."""
+    return await link.ask(lambda client: evaluate(client, call))
 
 
 async def evaluate(client: Client, call: Call) -> Any:  # noqa: ANN401  whatever the script returns

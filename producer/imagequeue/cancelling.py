@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from imagequeue import contract
-from imagequeue.calling import Call, evaluate
+from imagequeue.calling import Call, call_script
 from imagequeue.link import BaseLink, Client
 from imagequeue.parts import Items, batches_of, scan
 
@@ -24,19 +24,14 @@ class Canceller:
     async def cancel(self, ids: Items[str], collection: str, *, job: str = "") -> int:
         """Cancel those of the ids that are pending (and carried by `job`, if one is named); return how many."""
         gate = [contract.KEY_PREFIX, contract.RQ_KEY_PREFIX, self._result_ttl, await _fields_expire(self._link)]
-        head = [*gate, collection, job]
+        keys, head = [contract.pending_key(collection)], [*gate, collection, job]
         cancelled = 0
         async for batch in batches_of(ids, IDS_PER_CALL):
             while batch:
-                bits = await self._call(collection, [*head, *batch])
+                bits = await call_script(self._link, Call("cancel", keys, [*head, *batch]))
                 cancelled += bits.count(b"1")
                 batch = batch[len(bits) :]  # what the script has left for another call
         return cancelled
-
-    async def _call(self, collection: str, arguments: list[Any]) -> bytes:
-        call = Call("cancel", [contract.pending_key(collection)], arguments)
-        bits: bytes = await self._link.ask(lambda client: evaluate(client, call))
-        return bits
 
     async def cancel_job(self, job: str) -> int:
         """Cancel the images that a job still carries; 0 when there is no such job (any more)."""

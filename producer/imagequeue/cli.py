@@ -111,8 +111,7 @@ def submit(
       cat list.txt | imagequeue submit - --expires-in 3600
 
     A picture that is waiting already, or has a result, is not classified again; --resubmit does it for those that have
-    a result. Without --wait, --json prints
-    one line per job: its image ids, and how many were new.
+    a result. Without --wait, --json prints one line per chunk of up to 16: its image ids, and how many were new.
     """
     with Producer(redis_url, depth_limit=depth_limit) as producer:
         producer.ping()
@@ -131,7 +130,7 @@ def submit(
         ids = _submitted(parts, collection, wait=wait, as_json=as_json)
         if wait:
             found = producer.as_completed(ids, collection=collection, timeout=timeout)
-            failed = print_results(found, as_json, ids, waiting=True)
+            failed = print_results(found, as_json, ids)
             ctx.exit(SOME_FAILED if failed else 0)
 
 

@@ -44,9 +44,9 @@ def redis_url_or_default(redis_url: str | None) -> str:
 def connect(url: str, *, resend: bool, socket_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
     """Return a client for `redis://`, `rediss://`, `unix://` or `redis+sentinel://`; nothing is sent yet.
 
-    `resend=True` lets redis-py send a command again after a lost connection: right for calls that are idempotent by
-    themselves (submit, reading). The worker never does: a resent take would take twice. On a cluster the client
-    follows our slot (`slot_owner.py`), with sentinels the primary (`sentinel.py`).
+    `resend=True` lets redis-py send a command again after a lost connection: for tools whose calls are idempotent by
+    themselves. Producers do not, since `link.py` resends; workers do not, since a resent take would take twice. On a
+    cluster the client follows our slot (`slot_owner.py`), with sentinels the primary (`sentinel.py`).
     Raises ConfigurationError when the URL is none.
     """
     retry = Retry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), 5) if resend else Retry(NoBackoff(), 0)

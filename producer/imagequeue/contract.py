@@ -28,7 +28,6 @@ IMAGES_PER_JOB: Final = 16  # unless a producer asks otherwise: cheap enough, an
 TOP_K_MAX: Final = 1000
 ID_BYTES_MAX: Final = 512
 REF_BYTES_MAX: Final = 1 << 20  # `data:` references carry their bytes
-MESSAGE_BYTES_MAX: Final = 2_000
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]+")
 COLLECTION_PATTERN: Final = r"[A-Za-z0-9_.-]{1,128}"

@@ -81,7 +81,7 @@ class Core(Operations):
         order = Order(collection, priority, model, top_k, expires_in, on_full, timeout, resubmit, durable, replicas)
         image = as_image(ref)
         if id is not None:
-            image = as_image(contract.Image(id=id, ref=image.ref))
+            image = as_image(Image(id=id, ref=image.ref))
         answer = await self._submitter.submit((image,), order)
         accepted = answer.new[image.id]
         return Receipt(image.id, accepted, answer.job if accepted else None, collection)

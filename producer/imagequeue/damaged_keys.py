@@ -48,14 +48,13 @@ def _damaged(link: Link, kinds: Mapping[str, str]) -> list[str]:
         for key in kinds:
             pipeline.type(key)
         answers: list[Any] = pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, NoPermissionError):
+                raise answer
         return answers
 
-    found = link.call(send)
-    for answer in found:
-        if isinstance(answer, Exception) and not isinstance(answer, NoPermissionError):
-            raise answer
     return [
         f"{key} holds a {kind.decode()}, not a {kinds[key]}"
-        for key, kind in zip(kinds, found, strict=True)
+        for key, kind in zip(kinds, link.call(send), strict=True)
         if isinstance(kind, bytes) and kind not in (b"none", kinds[key].encode())
     ]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 
 import msgspec
 
 from imagequeue import contract
-from imagequeue.calling import Call, evaluate
+from imagequeue.calling import Call, call_script
 from imagequeue.contract import ErrorCode, Result, Seconds
 from imagequeue.errors import ConfigurationError
 from imagequeue.link import BaseLink
-from imagequeue.parts import Items, batches_of, scan
+from imagequeue.parts import Items, batches_of, read_fields, scan
 
 READ_PER_CALL = 100  # references may be large, and a letter holds its twice: in request and result
 DISCARDED_PER_CALL = 1_000
@@ -56,7 +55,7 @@ async def read_letters(
     async for found in _requests(link, collection, ids):
         new = {id_: request for id_, request in found.items() if id_ not in seen}
         seen.update(new)
-        texts = await _texts(link, contract.results_key(collection), list(new))
+        texts = await read_fields(link, contract.results_key(collection), list(new))
         for text, request in zip(texts, new.values(), strict=True):
             if text is not None:
                 result = contract.decode_result(text)
@@ -65,12 +64,12 @@ async def read_letters(
 
 
 async def discard_letters(link: BaseLink, collection: str, letters: Items[Letter]) -> int:
-    """Forget dead letters; return how many there were. One that has been sent again since it was read stays."""
+    """Forget dead letters; return how many went. One that has been sent again since it was read stays."""
     keys = [contract.results_key(collection), contract.dead_key(collection)]
     discarded = 0
     async for batch in batches_of(letters, DISCARDED_PER_CALL):
         call = Call("discard", keys, [cell for letter in batch for cell in (letter.result.id, letter.result.entry)])
-        discarded += await link.ask(partial(evaluate, call=call))
+        discarded += await call_script(link, call)
     return discarded
 
 
@@ -88,9 +87,5 @@ async def _requests(link: BaseLink, collection: str, ids: Items[str] | None) -> 
             yield {id_.decode(): request for id_, request in found.items()}
         return
     async for batch in batches_of(ids, READ_PER_CALL):
-        texts = await _texts(link, key, batch)
+        texts = await read_fields(link, key, batch)
         yield {id_: request for id_, request in zip(batch, texts, strict=True) if request is not None}
-
-
-async def _texts(link: BaseLink, key: str, ids: list[str]) -> list[bytes | None]:
-    return await link.ask(lambda client: client.hmget(key, ids)) if ids else []

@@ -15,7 +15,7 @@ from imagequeue.bridge import run
 from imagequeue.damaged_keys import damaged_keys
 from imagequeue.errors import RedisRefused
 from imagequeue.leftovers import leases_without_worker, pending_without_job
-from imagequeue.link import VERSION_MIN, Link
+from imagequeue.link import VERSION_MIN, Link, is_too_old
 from imagequeue.roles import Role, denied
 from imagequeue.status import read_status
 
@@ -78,10 +78,9 @@ def _settings(link: Link) -> dict[str, str]:
 
 
 def _version(info: dict[str, Any]) -> Finding:
-    text = str(info.get("redis_version", "0"))
-    server = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
-    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-    return Finding("version", version >= VERSION_MIN, server, "update it: Redis 6.2 or Valkey is the oldest that works")
+    server = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info.get('redis_version')}"
+    remedy = f"update it: Redis {VERSION_MIN} or Valkey is the oldest that works"
+    return Finding("version", not is_too_old(info), server, remedy)
 
 
 def _primary(info: dict[str, Any]) -> Finding:

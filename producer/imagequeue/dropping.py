@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imagequeue import contract
-from imagequeue.calling import Call, evaluate
+from imagequeue.calling import Call, call_script
 from imagequeue.errors import CollectionBusy
 from imagequeue.link import BaseLink
 
@@ -18,8 +18,7 @@ async def drop_collection(link: BaseLink, collection: str) -> int:
         contract.dead_key(collection),
         contract.COLLECTIONS_KEY,
     ]
-    call = Call("drop", keys, [collection])
-    pending, removed = await link.ask(lambda client: evaluate(client, call))
+    pending, removed = await call_script(link, Call("drop", keys, [collection]))
     if pending:
         raise CollectionBusy(
             f"{collection} has {pending} pending images; wait for them, or cancel them "

@@ -43,7 +43,10 @@ class ContractError(ImageQueueError):
 
 
 class QueueFull(ImageQueueError):  # noqa: N818  queue.Full and asyncio.QueueFull set the word
-    """Raised when a queue's depth limit leaves no room for a chunk (`on_full="raise"`)."""
+    """Raised when a queue's depth limit, or Redis' memory, leaves no room for a chunk.
+
+    At once with `on_full="raise"`, else when the `timeout` is over.
+    """
 
 
 class BlobMissing(ImageQueueError):  # noqa: N818  names the state, like QueueFull
@@ -88,4 +91,4 @@ class WaitTimeout(ImageQueueError, TimeoutError):  # noqa: N818  names the state
 
 
 class RedisRefused(ImageQueueError):  # noqa: N818  names the state, like QueueFull
-    """Raised when Redis answers with an error: no permission, no memory, a key of another type."""
+    """Raised when Redis answers with an error (no permission, no memory, a key of another type), or is too old."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imagequeue import contract
-from imagequeue.calling import Call, evaluate
+from imagequeue.calling import Call, call_script
 from imagequeue.contract import Result
 from imagequeue.link import BaseLink
 from imagequeue.parts import batches
@@ -22,9 +22,5 @@ async def forget_results(link: BaseLink, collection: str, results: Sequence[Resu
     forgotten = 0
     for batch in batches(results, RESULTS_PER_CALL):
         pairs = [cell for result in batch for cell in (result.id, result.entry)]
-        forgotten += await _forget(link, Call("forget", keys, [entry, *pairs]))
+        forgotten += await call_script(link, Call("forget", keys, [entry, *pairs]))
     return forgotten
-
-
-async def _forget(link: BaseLink, call: Call) -> int:
-    return int(await link.ask(lambda client: evaluate(client, call)))

@@ -69,7 +69,8 @@ class Ingestion:
             self._collect(WAIT_SECONDS)
             if time.monotonic() - self._active_at > STALL_SECONDS:
                 self._send_unsettled()
-        self._collect(0)  # also what was requeued since the last start
+        while self._collect(0) == RESULTS_PER_STEP:  # also what was requeued since the last start
+            pass
         return self.journal.counts
 
     @property
@@ -175,13 +176,17 @@ class Ingestion:
 
     # --- collecting ---------------------------------------------------------------------------------------------
 
-    def _collect(self, seconds: float) -> None:
-        """Settle what has been published since the last time, waiting up to `seconds` for it."""
+    def _collect(self, seconds: float) -> int:
+        """Settle a step of what was published since the last time, or within `seconds`; return how many results.
+
+        Who waits settles after fewer of them, to make room for the next images.
+        """
+        most = self._step if seconds else RESULTS_PER_STEP
         results: list[Result] = []
         deadline = time.monotonic() + seconds
         for result in self.producer.stream(self.run, from_id=self.journal.entry or "0", timeout=seconds):
             results.append(result)
-            if len(results) >= (min(self._step, RESULTS_PER_STEP) if seconds else RESULTS_PER_STEP):
+            if len(results) >= most:
                 break
             if seconds and time.monotonic() > deadline:
                 break
@@ -189,6 +194,7 @@ class Ingestion:
             self._active_at = time.monotonic()
             self._settle(results, results[-1].entry)
         self.listener.move(self.journal.counts, self._total)
+        return len(results)
 
     def _settle(self, results: Sequence[Result], entry: str | None) -> None:
         own = self.journal.settle(results, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,15 +68,14 @@ class Journal:
         self.path = path
         with journal_errors(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = lock(path)
-            try:
+            with ExitStack() as opened:
+                opened.callback(os.close, lock(path))
                 self._database = open_for_writing(path)
-            except BaseException:
-                os.close(self._lock)
-                raise
-        self._counts = Counter({name: int(self._fact(name) or 0) for name in Counts.__struct_fields__})
+                opened.callback(self._database.close)
+                self._counts = Counter({name: int(self._fact(name) or 0) for name in Counts.__struct_fields__})
+                self._sent = int(self._fact("sent") or 0)
+                self._opened = opened.pop_all()
         self._changed: set[str] = set()
-        self._sent = int(self._fact("sent") or 0)
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +87,7 @@ class Journal:
 
     def close(self) -> None:
         """Close it; another process may have it then."""
-        self._database.close()
-        os.close(self._lock)
+        self._opened.close()
 
     # --- what is known ------------------------------------------------------------------------------------------
 
@@ -112,8 +110,9 @@ class Journal:
 
     def sources(self) -> list[SourceState]:
         """All sources, in their order."""
-        found = self._database.execute("SELECT number, name, cursor, state FROM sources ORDER BY number")
-        return [SourceState(*row) for row in found]
+        return [
+            SourceState(*row) for row in self._rows("SELECT number, name, cursor, state FROM sources ORDER BY number")
+        ]
 
     def unsettled(self, *, sent: bool) -> Iterator[tuple[Image, ...]]:
         """Images without a result that Redis has accepted before (`sent`), or that it may never have seen."""
@@ -122,7 +121,7 @@ class Journal:
             "SELECT number, id, ref FROM images WHERE status IS NULL AND number > ? AND number <= ? "
             "ORDER BY number LIMIT ?"
         )
-        while page := self._database.execute(query, (first, last, ROWS_PER_READ)).fetchall():
+        while page := self._rows(query, first, last, ROWS_PER_READ):
             first = page[-1][0]
             yield tuple(Image(id=id_, ref=ref) for _, id_, ref in page)
 
@@ -201,14 +200,14 @@ class Journal:
         return bool(self._database.execute(query, (image.id, image.ref, label)).rowcount)
 
     def _ref_of(self, id_: str) -> str:
-        (ref,) = self._database.execute("SELECT ref FROM images WHERE id = ?", (id_,)).fetchone()
+        ((ref,),) = self._rows("SELECT ref FROM images WHERE id = ?", id_)
         return str(ref)
 
     def _settle(self, result: Result) -> bool:
-        row = self._database.execute("SELECT number, status, entry FROM images WHERE id = ?", (result.id,)).fetchone()
-        if row is None:
+        found = self._rows("SELECT number, status, entry FROM images WHERE id = ?", result.id)
+        if not found:
             return False
-        number, before, entry = row
+        ((number, before, entry),) = found
         if before is not None and as_entry(entry) >= as_entry(result.entry):
             return True
         self._database.execute(
@@ -221,7 +220,7 @@ class Journal:
         return True
 
     def _last_number(self) -> int:
-        (number,) = self._database.execute("SELECT max(number) FROM images").fetchone()
+        ((number,),) = self._rows("SELECT max(number) FROM images")
         return number or 0
 
     def _add_problem(self, place: str, why: str) -> None:
@@ -234,8 +233,12 @@ class Journal:
             self._changed.add(name)
 
     def _fact(self, name: str) -> Any:  # noqa: ANN401  each name has its own type
-        row = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+        found = self._rows("SELECT value FROM facts WHERE name = ?", name)
+        return found[0][0] if found else None
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:  # noqa: ANN401  SQLite's
+        with journal_errors(self.path):
+            return self._database.execute(query, values).fetchall()
 
     def _put(self, name: str, value: object) -> None:
         self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))

@@ -66,16 +66,17 @@ def _job_key(owner: bytes) -> str:
 
 
 def _pipelined(link: Link, commands: list[tuple[str, ...]]) -> list[Any]:
-    """The answers, in order; None for a key of another type."""
+    """The answers, in order; None for a key of another type. Raises RedisUnavailable or RedisRefused."""
 
     def send(client: redis.Redis) -> list[Any]:
         pipeline = client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return pipeline.execute(raise_on_error=False)
+        answers = pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, redis.RedisError) and "WRONGTYPE" not in str(answer):
+                raise answer
+        return [None if isinstance(answer, redis.RedisError) else answer for answer in answers]
 
-    answers = link.call(send) if commands else []
-    for answer in answers:
-        if isinstance(answer, redis.RedisError) and "WRONGTYPE" not in str(answer):
-            raise answer
-    return [None if isinstance(answer, redis.RedisError) else answer for answer in answers]
+    answers: list[Any] = link.call(send) if commands else []
+    return answers

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -18,8 +18,7 @@ from imagequeue.bridge import answered, run
 from imagequeue.connection import PASSES, UNAVAILABLE, backoff, connect, connect_async, redact, redis_errors
 from imagequeue.errors import ConfigurationError, RedisRefused
 
-VERSION_MIN = (6, 2)
-_OLDEST = ".".join(map(str, VERSION_MIN))
+VERSION_MIN = "6.2"
 
 T = TypeVar("T")
 
@@ -155,9 +154,19 @@ class AsyncLink(BaseLink):
 async def check_server(link: BaseLink) -> None:
     """Raise RedisUnavailable at once, without patience, when Redis does not answer, and RedisRefused when it is old."""
     info = await link.ask(lambda client: client.info("server"), within=0)
-    version = str(info.get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < VERSION_MIN:
-        raise RedisRefused(f"Redis at {redact(link.url)} is version {version}; update it to {_OLDEST} or newer")
+    if is_too_old(info):
+        version = info.get("redis_version")
+        raise RedisRefused(f"Redis at {redact(link.url)} is version {version}; update it to {VERSION_MIN} or newer")
+
+
+def is_too_old(info: Mapping[str, Any]) -> bool:
+    """Whether INFO is that of a server below VERSION_MIN; Valkey names the Redis that it is compatible with."""
+    return _numbers(str(info.get("redis_version", "0"))) < _numbers(VERSION_MIN)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
 @contextmanager
@@ -183,5 +192,5 @@ def _refusals(url: str) -> Iterator[None]:
     except redis.RedisError as error:
         remedy = ""
         if "unknown command" in str(error).lower():
-            remedy = f"; update it to {_OLDEST} or newer, or enable the command again"
+            remedy = f"; update it to {VERSION_MIN} or newer, or enable the command again"
         raise RedisRefused(f"Redis at {redact(url)} refused: {error}{remedy}") from error

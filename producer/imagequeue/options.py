@@ -82,7 +82,7 @@ def version() -> str:
 
 
 redis_url_option = option("redis-url", default=DEFAULT_REDIS_URL, show_default=True, help="Where Redis is.")
-json_option = option("json", "as_json", is_flag=True, help="Print JSON Lines instead of tables.")
+json_option = option("json", "as_json", is_flag=True, help="Print JSON Lines instead of text.")
 collection_option = option(
     "collection", default=DEFAULT_COLLECTION, show_default=True, help="The name that results are kept under."
 )

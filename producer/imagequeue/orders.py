@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ OnFull = Literal["wait", "raise"]
 
 CHUNK_BYTES_MAX = 4 << 20  # of references: `data:` ones carry their bytes
 WINDOW_CHUNKS = 8  # sent in one round trip
+
+_BLOB = re.compile(r"blob:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,33 @@ def check_timeout(timeout: float | None) -> None:
 
 
 def as_image(reference: Reference) -> Image:
-    """The image behind a reference; raise ContractError when the contract does not allow it."""
+    """The image behind a reference; raise ContractError when it cannot be sent."""
     if isinstance(reference, Image):
-        return contract.check_image(reference)
+        return check_sendable(reference)
     ref = reference if isinstance(reference, str) else path_reference(Path(reference))
-    return contract.check_image(Image(id=contract.image_id(ref), ref=ref))
+    return check_sendable(Image(id=contract.image_id(ref), ref=ref))
+
+
+def check_sendable(image: Image) -> Image:
+    """Return the image if the contract allows it and Redis can hold it; raise ContractError otherwise."""
+    contract.check_image(image)
+    blob_key_of(image)
+    try:
+        image.id.encode()
+        image.ref.encode()
+    except UnicodeEncodeError as error:
+        raise ContractError(f"a reference or id is not valid Unicode ({error.reason}); re-encode it") from error
+    return image
+
+
+def blob_key_of(image: Image) -> str | None:
+    """The key of its uploaded bytes; None if its reference is of another kind. Raises ContractError."""
+    if not image.ref.startswith("blob:"):
+        return None
+    named = _BLOB.fullmatch(image.ref)
+    if named is None:
+        raise ContractError(f"reference {image.ref[:80]!r} is no blob; write blob: and 64 hexadecimal digits")
+    return contract.blob_key(named[1])
 
 
 def path_reference(path: Path) -> str:
@@ -123,11 +148,14 @@ async def chunked(references: Items[Reference], size: int) -> AsyncIterator[tupl
     weight = 0
     async for reference in each(references):
         image = as_image(reference)
-        if chunk and (len(chunk) == size or weight + len(image.ref) > CHUNK_BYTES_MAX):
+        if chunk and weight + len(image.ref) > CHUNK_BYTES_MAX:
             yield tuple(chunk)
             chunk, weight = [], 0
         chunk.append(image)
         weight += len(image.ref)
+        if len(chunk) == size:  # at once: the next reference may be long in coming, or none
+            yield tuple(chunk)
+            chunk, weight = [], 0
     if chunk:
         yield tuple(chunk)
 

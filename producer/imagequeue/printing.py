@@ -1,4 +1,4 @@
-"""Results on standard output, as they come: what `submit --wait`, `wait` and `results` share."""
+"""Results on standard output, as they come: what `submit --wait` and `wait` share."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from imagequeue import terminal
 from imagequeue.contract import Result, Status
 
 
-def print_results(found: Iterable[Result], as_json: bool, ids: Mapping[str, None], *, waiting: bool) -> int:
-    """Print results; return how many are errors. What came before a WaitTimeout or Ctrl-C is printed, too.
+def print_results(found: Iterable[Result], as_json: bool, ids: Mapping[str, None]) -> int:
+    """Print the results of `ids`; return how many are errors. What came before a WaitTimeout or Ctrl-C is printed, too.
 
     JSON Lines are printed as they come; a table at the end, in the order of `ids`.
     """
     rows: list[Result] = []
     failed = 0
     try:
-        with terminal.bar("classified", len(ids), hidden=as_json or not waiting) as advance:
+        with terminal.bar("classified", len(ids), hidden=as_json) as advance:
             for result in found:
                 failed += result.status is not Status.OK
                 advance(1)
@@ -29,6 +29,6 @@ def print_results(found: Iterable[Result], as_json: bool, ids: Mapping[str, None
     finally:
         if rows:
             ranks = {id_: rank for rank, id_ in enumerate(ids)}
-            rows.sort(key=lambda result: (ranks.get(result.id, 0), result.ref))
+            rows.sort(key=lambda result: ranks[result.id])
             terminal.print_tables(terminal.results_table(rows))
     return failed

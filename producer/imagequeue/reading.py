@@ -13,7 +13,7 @@ from imagequeue.contract import Result, Status
 from imagequeue.errors import WaitTimeout
 from imagequeue.feeds import Watch
 from imagequeue.link import BaseLink, Client
-from imagequeue.parts import Items, batches_of, each, scan
+from imagequeue.parts import Items, batches_of, each, read_fields, scan
 
 IDS_PER_CALL = 1_000  # about 1 MB of results; bounds memory here and the time that Redis is held
 
@@ -48,7 +48,7 @@ async def read_progress(link: BaseLink, collection: str) -> Progress:
 async def read_results(link: BaseLink, collection: str, ids: Items[str]) -> AsyncIterator[Result]:
     """The results of those ids that have one, in the order given; raise ContractError if unreadable."""
     async for batch in batches_of(ids, IDS_PER_CALL):
-        for text in await _texts(link, collection, batch):
+        for text in await read_fields(link, contract.results_key(collection), batch):
             if text is not None:
                 yield contract.decode_result(text)
 
@@ -96,8 +96,3 @@ async def completions(
             finished = list(missing) if told is None else [id_ for id_ in told if id_ in missing]
     finally:
         watch.end()
-
-
-async def _texts(link: BaseLink, collection: str, ids: list[str]) -> list[bytes | None]:
-    texts: list[bytes | None] = await link.ask(lambda client: client.hmget(contract.results_key(collection), ids))
-    return texts

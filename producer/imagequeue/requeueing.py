@@ -9,7 +9,7 @@ from imagequeue import contract
 from imagequeue.contract import IMAGES_PER_JOB, Image, Request
 from imagequeue.dead_letters import Letter
 from imagequeue.errors import BlobMissing, ContractError
-from imagequeue.orders import CHUNK_BYTES_MAX, Order
+from imagequeue.orders import CHUNK_BYTES_MAX, Order, check_sendable
 from imagequeue.parts import Items, each
 from imagequeue.submitting import Submitter
 
@@ -19,7 +19,7 @@ class Requeued:
     """What became of dead letters: `accepted` run again; `left` lie where they were.
 
     Left are those that somebody else requeued, resubmitted or discarded meanwhile, those whose uploaded bytes are no
-    longer in Redis, and those whose request this side cannot read.
+    longer in Redis, and those whose request this side cannot read or send.
     """
 
     accepted: int
@@ -65,7 +65,7 @@ async def _send(submitter: Submitter, chunk: _Chunk) -> int:
 
 
 async def _chunks(letters: Items[Letter], order: Order) -> AsyncIterator[_Chunk | None]:
-    """Chunks of letters with the same wishes; None for a letter that cannot be read."""
+    """Chunks of letters with the same wishes; None for a letter that cannot be sent."""
     open_chunks: dict[Order, _Chunk] = {}
     async for letter in each(letters):
         request = _request_of(letter)
@@ -85,9 +85,10 @@ async def _chunks(letters: Items[Letter], order: Order) -> AsyncIterator[_Chunk 
 
 
 def _request_of(letter: Letter) -> Request | None:
-    """Its request, if it can be read and asks for the image that it is filed under."""
+    """Its request, if it can be read and sent, and asks for the image that it is filed under."""
     try:
         request = contract.decode_request(letter.request)
+        ids = [check_sendable(image).id for image in request.images]
     except ContractError:
         return None
-    return request if [image.id for image in request.images] == [letter.result.id] else None
+    return request if ids == [letter.result.id] else None

@@ -52,7 +52,7 @@ def format_option(formats: type[RowFormat] | type[ReportFormat]) -> Callable[[Co
 
 @dataclass(slots=True)
 class Seen:
-    """What has passed: how many results are errors, and which ids have not come."""
+    """What has passed: how many results, how many of them errors; and which ids have not come."""
 
     missing: dict[str, None]
     images: int = 0

@@ -150,6 +150,5 @@ def _is_denial(reply: object) -> bool:
 
 def _shown(command: Command) -> str:
     """The command and its first key, or its subcommand."""
-    if command[0] in ("EVALSHA", "SCRIPT"):
-        return " ".join(map(str, (command[0], *command[3:4]))) if command[0] == "EVALSHA" else f"SCRIPT {command[1]}"
-    return " ".join(map(str, command[1:3] if command[0] == "XREAD" else command[:2]))
+    place = {"EVALSHA": 3, "XREAD": 2}.get(str(command[0]), 1)
+    return " ".join(map(str, (command[0], *command[place : place + 1])))

@@ -52,7 +52,10 @@ class QueueStatus(msgspec.Struct, frozen=True):
 
 
 async def read_status(link: BaseLink) -> QueueStatus:
-    """Read queues, collections and workers, each at one instant; raise RedisUnavailable or RedisRefused."""
+    """Read the workers, then the queues at one instant, then each collection at one.
+
+    Raises RedisUnavailable or RedisRefused.
+    """
     workers = tuple([worker async for worker in _workers(link)])
     return QueueStatus(
         queues=await _queues(link),

@@ -16,7 +16,7 @@ from imagequeue.bridge import answered
 from imagequeue.contract import Result
 from imagequeue.errors import ConfigurationError, ContractError
 from imagequeue.link import BaseLink, Client
-from imagequeue.parts import batches, scan
+from imagequeue.parts import batches, read_fields, scan
 
 ENTRIES_PER_CALL = 1_000  # about 1 MB of results; bounds memory here and the time that Redis is held
 BLOCK_SECONDS = 5.0  # below the link's socket timeout
@@ -82,7 +82,10 @@ async def published(
 
 
 async def read_news(link: BaseLink, collection: str, after: Entry, seconds: float) -> News:
-    """Wait for entries after `after`; return without any after some seconds, at once if there are to be none."""
+    """The entries after `after`; when there are none yet, wait for the first, `seconds` or BLOCK_SECONDS at most.
+
+    Redis may be away for no longer than `seconds` then; with 0, which does not wait, for as long as patience lasts.
+    """
     key = contract.completed_key(collection)
     block = math.ceil(min(seconds, BLOCK_SECONDS) * 1000) or None  # to Redis, 0 is for ever
 
@@ -151,15 +154,11 @@ async def _results(link: BaseLink, collection: str, ids: dict[Entry, str]) -> As
     """The results that are still those of their entries, in order."""
     key = contract.results_key(collection)
     for batch in batches(ids.items(), ENTRIES_PER_CALL):
-        for (entry, _), text in zip(batch, await _texts(link, key, [id_ for _, id_ in batch]), strict=True):
+        texts = await read_fields(link, key, [id_ for _, id_ in batch])
+        for (entry, _), text in zip(batch, texts, strict=True):
             result = None if text is None else contract.decode_result(text)
             if result is not None and as_entry(result.entry) == entry:
                 yield result
-
-
-async def _texts(link: BaseLink, key: str, ids: list[str]) -> list[bytes | None]:
-    texts: list[bytes | None] = await link.ask(lambda client: client.hmget(key, ids))
-    return texts
 
 
 def _existing(info: Any) -> dict[str, Any]:  # noqa: ANN401  XINFO's answer, or its error

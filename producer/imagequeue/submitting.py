@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from imagequeue.calling import Call, evaluate_all, evaluate_each
 from imagequeue.connection import backoff
 from imagequeue.contract import Image, Request
 from imagequeue.durability import Durability, check_replicas, confirm
-from imagequeue.errors import BlobMissing, ConfigurationError, ContractError, ImageQueueError, QueueFull
+from imagequeue.errors import BlobMissing, ConfigurationError, ImageQueueError, QueueFull
 from imagequeue.link import BaseLink, Client
-from imagequeue.orders import Order
-from imagequeue.tracing import Submission, begin_submission
+from imagequeue.orders import Order, blob_key_of
+from imagequeue.tracing import SubmissionSpan, begin_submission
 
 BLOB_SECONDS = 86_400  # uploaded bytes outlive what their image may spend in the queue
 JOB_TIMEOUT_SECONDS = 3_600  # for a stock RQ worker; ours has leases
@@ -30,8 +30,6 @@ JOB_RETRIES = 2  # without any, RQ's cleanup fails a job whose worker died
 
 OUT_OF_MEMORY = -1
 _NEW = ord("1")
-_BLOB = re.compile(r"blob:([0-9a-f]{64})")
-
 
 Answer = tuple[bytes, Any]
 """What the scripts return: `accepted` and bits, `full` and how many images wait, `blob_missing` and its key."""
@@ -52,7 +50,7 @@ class _Chunk:
     ids: tuple[str, ...]
     job: str
     call: Call
-    traced: Submission
+    span: SubmissionSpan
 
 
 class Submitter:
@@ -81,7 +79,11 @@ class Submitter:
         Raises as `submit` does for the first that fails, after the others.
         """
         chunks = [self._chunk(images, order) for images in window]
-        answers = await self._send([chunk.call for chunk in chunks], order)
+        with ExitStack() as spans:
+            for chunk in chunks:
+                spans.push(chunk.span)
+            answers = await self._send([chunk.call for chunk in chunks], order)
+            spans.pop_all()  # an answer is there: each chunk ends its own
         failure: ImageQueueError | None = None
         for images, chunk, answer in zip(window, chunks, answers, strict=True):
             try:
@@ -110,13 +112,13 @@ class Submitter:
     def _call(self, script: str, chunk: Mapping[str, Image], order: Order, rows: list[str]) -> _Chunk:
         job = contract.new_job_id()
         keys = keys_of(chunk, job, order, dead=script != "submit")
-        traced = begin_submission(order.queue, order.collection, len(chunk))
-        head = arguments_of(chunk, job, order, self._depth_limit, traced.traceparent)
-        return _Chunk(tuple(chunk), job, Call(script, keys, [*head, *rows]), traced)
+        span = begin_submission(order.queue, order.collection, len(chunk))
+        head = arguments_of(chunk, job, order, self._depth_limit, span.traceparent)
+        return _Chunk(tuple(chunk), job, Call(script, keys, [*head, *rows]), span)
 
     async def _accept(self, chunk: _Chunk, order: Order, answer: Answer | None = None) -> Accepted:
         """Send a chunk until it is accepted; if it has been sent already, `answer` is what came."""
-        with chunk.traced:
+        with chunk.span:
             return await self._insist(chunk, order, answer)
 
     async def _insist(self, chunk: _Chunk, order: Order, answer: Answer | None) -> Accepted:
@@ -177,7 +179,7 @@ def keys_of(chunk: Mapping[str, Image], job: str, order: Order, *, dead: bool = 
         contract.job_key(job),
         f"{contract.RQ_KEY_PREFIX}:results:{job}",
         *([contract.dead_key(order.collection)] if dead else []),
-        *dict.fromkeys(_blob_key(image) for image in chunk.values() if image.ref.startswith("blob:")),
+        *dict.fromkeys(key for image in chunk.values() if (key := blob_key_of(image)) is not None),
     ]
 
 
@@ -220,10 +222,3 @@ def _answer(answer: Any) -> Answer:  # noqa: ANN401  what the script returned, o
         raise answer
     verdict, detail = answer
     return verdict, detail
-
-
-def _blob_key(image: Image) -> str:
-    named = _BLOB.fullmatch(image.ref)
-    if named is None:
-        raise ContractError(f"reference {image.ref[:80]!r} is no blob; write blob: and 64 hexadecimal digits")
-    return contract.blob_key(named[1])

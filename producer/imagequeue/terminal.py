@@ -53,28 +53,23 @@ def result_cells(result: Result) -> tuple[Text, Text, str, str]:
 
 def picture_table() -> Table:
     """An empty table of pictures and what is on them."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("picture", overflow="fold")
-    table.add_column("label", overflow="fold")
-    table.add_column("probability", justify="right")
-    table.add_column("ms", justify="right")
-    return table
+    return empty_table("picture", "label", numbers=("probability", "ms"))
 
 
 def status_tables(status: QueueStatus) -> tuple[Table, ...]:
     """Queues, collections and workers."""
-    queues = _table("queue", "images", "jobs", "")
+    queues = empty_table("queue", numbers=("images", "jobs", ""))
     for queue in status.queues:
         queues.add_row(queue.name, str(queue.images), str(queue.jobs), "paused" if queue.paused else "")
-    collections = _table("collection", "accepted", "pending", "ok", "error")
+    collections = empty_table("collection", numbers=("accepted", "pending", "ok", "error"))
     for item in status.collections:
         collections.add_row(item.name, *map(str, (item.accepted, item.pending, item.ok, item.error)))
-    workers = _table("worker", "state", "images/s")
+    workers = empty_table("worker", numbers=("state", "images/s"))
     for worker in status.workers:
         rate = worker.images_per_second
         workers.add_row(printable(worker.name), worker.state, "" if rate is None else f"{rate:.1f}")
     if not status.workers:
-        workers.add_row(Text("no worker is alive: start one with `imagequeue-worker`", style="yellow"), "", "")
+        workers.add_row(Text("no worker is alive: start one with `imagequeue-worker run`", style="yellow"), "", "")
     elif len(status.workers) > 1:
         workers.add_row("together", "", f"{status.images_per_second:.1f}")
     return queues, collections, workers
@@ -82,10 +77,7 @@ def status_tables(status: QueueStatus) -> tuple[Table, ...]:
 
 def dead_letters_table(letters: Iterable[DeadLetter]) -> Table:
     """Id, picture, the error and the attempt that met it."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("id", "picture", "error"):
-        table.add_column(name, overflow="fold")
-    table.add_column("attempt", justify="right")
+    table = empty_table("id", "picture", "error", numbers=("attempt",))
     for letter in letters:
         error = printable(f"{letter.code}: {letter.message}", style="red")
         table.add_row(printable(letter.id), printable(letter.ref), error, str(letter.attempt))
@@ -94,12 +86,20 @@ def dead_letters_table(letters: Iterable[DeadLetter]) -> Table:
 
 def diagnosis_table(diagnosis: Diagnosis) -> Table:
     """What was looked at, what was found, and what to do about what is wrong."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("check", "", "found", "remedy"):
-        table.add_column(name, overflow="fold")
+    table = empty_table("check", "", "found", "remedy")
     for finding in diagnosis.findings:
         verdict = Text("ok", style="green") if finding.ok else Text("wrong", style="red")
         table.add_row(finding.check, verdict, printable(finding.found), "" if finding.ok else printable(finding.remedy))
+    return table
+
+
+def empty_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
+    """A table without rows: columns of texts, folded where they are long, and behind them of numbers."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
     return table
 
 
@@ -179,11 +179,3 @@ def printable(text: str, style: str = "") -> Text:
     """Text as it is: no markup, and no control characters, which a hostile reference could hold."""
     shown = text if len(text) <= 200 else f"{text[:120]}…{text[-60:]}"
     return Text("".join(character if character.isprintable() else "�" for character in shown), style)
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 
-class Submission:
-    """One chunk on its way. It is not made the current span: chunks overlap, also within one task."""
+class SubmissionSpan:
+    """The span of one chunk on its way; none where nothing is traced.
+
+    It is not made the current span: chunks overlap, also within one task.
+    """
 
     __slots__ = ("_span",)
 
@@ -48,10 +51,10 @@ class Submission:
         self._span.end()
 
 
-_UNTRACED = Submission()
+_UNTRACED = SubmissionSpan()
 
 
-def begin_submission(queue: str, collection: str, images: int) -> Submission:
+def begin_submission(queue: str, collection: str, images: int) -> SubmissionSpan:
     """Begin a span below the application's current one; nothing in one that has not set OpenTelemetry up."""
     if "opentelemetry.trace" not in sys.modules:
         return _UNTRACED
@@ -67,4 +70,4 @@ def begin_submission(queue: str, collection: str, images: int) -> Submission:
             "messaging.batch.message_count": images, "imagequeue.collection": collection,
         },
     )  # fmt: skip
-    return Submission(span)
+    return SubmissionSpan(span)

@@ -19,7 +19,7 @@ interval_option = option(
     metavar="SECONDS",
     default=1.0,
     show_default=True,
-    help="Look so often.",
+    help="Look at the collection so often.",
 )
 
 
@@ -58,7 +58,7 @@ def wait(
     with answering_producer(redis_url) as producer:
         if ids:
             found = producer.as_completed(ids, collection=collection, timeout=timeout)
-            failed = print_results(found, as_json, dict.fromkeys(ids), waiting=True)
+            failed = print_results(found, as_json, dict.fromkeys(ids))
         else:
             failed = _follow(producer, collection, interval, timeout, as_json=as_json, lines=False).error
     ctx.exit(SOME_FAILED if failed else 0)

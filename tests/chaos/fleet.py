@@ -20,6 +20,7 @@ import redis
 from chaos.nursery import Birth
 from chaos.world import World
 from imagequeue.contract import RQ_KEY_PREFIX
+from programs import environment_without_settings
 
 TESTS = Path(__file__).parents[1]
 END_SECONDS = 120.0
@@ -27,7 +28,7 @@ END_SECONDS = 120.0
 
 def program_environment(**more: str) -> dict[str, str]:
     """Ours without settings that a developer's shell may have; `chaos` can be imported."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEQUEUE_")}
+    ours = environment_without_settings()
     paths = [str(TESTS), *filter(None, [ours.get("PYTHONPATH")])]
     return ours | {"PYTHONPATH": os.pathsep.join(paths)} | more
 

@@ -45,15 +45,3 @@ def ask(address: str, expression: str) -> list[dict[str, Any]]:
     """The samples of an expression now. Raises HTTPError when Prometheus does not understand it."""
     with urlopen(f"{address}/api/v1/query?{urlencode({'query': expression})}", timeout=10) as reply:
         return json.load(reply)["data"]["result"]
-
-
-def table(address: str, queries: list[Query]) -> str:
-    """Panel, expression and one sample value of each query, in Markdown."""
-    rows = ["| panel | expression | series | sample |", "| --- | --- | --- | --- |"]
-    for query in queries:
-        found = ask(address, query.expression)
-        numbers = [sample for sample in found if sample["value"][1] not in ("NaN", "0")] or found
-        labels = ",".join(f'{name}="{value}"' for name, value in numbers[0]["metric"].items()) if numbers else ""
-        shown = f"{numbers[0]['value'][1]} {{{labels}}}" if numbers else "none"
-        rows.append(f"| {query.title} | `{query.expression}` | {len(found)} | {shown} |")
-    return "\n".join(rows) + "\n"

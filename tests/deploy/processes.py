@@ -1,22 +1,22 @@
-"""Programs that tests of the deployment start: ours and others', waited for, and never left behind."""
+"""Programs that tests of the deployment start: ours and others', and never left behind."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE_SECONDS = 90.0
+from programs import PATIENCE_SECONDS, environment_without_settings
+
 BIN = Path(sys.executable).parent
 
 
 def environment(**more: str) -> dict[str, str]:
     """Ours without settings that a developer's shell may have; our commands are found first."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEQUEUE_")}
+    ours = environment_without_settings()
     return ours | {"PATH": f"{BIN}{os.pathsep}{ours.get('PATH', '')}"} | more
 
 
@@ -40,11 +40,3 @@ def run(*command: str | Path, **settings: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         command, capture_output=True, text=True, env=environment(**settings), timeout=PATIENCE_SECONDS
     )
-
-
-def until(true: Callable[[], object], what: str = "", seconds: float = PATIENCE_SECONDS) -> None:
-    """Return when it is true; fail when that takes for ever."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.02)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+from files import DEPLOY, read_yaml
+
 TARGET = DEPLOY / "kubernetes" / "overlays" / "prometheus-operator" / "prometheus-rules.yaml"
 HEAD = "# deploy/prometheus/rules.yml and alerts.yml, which say why; made by tests/deploy/prometheus_rules.py.\n"
 
 
 def prometheus_rule() -> dict[str, Any]:
     """The resource."""
-    files = [yaml.safe_load((DEPLOY / "prometheus" / name).read_text()) for name in ("rules.yml", "alerts.yml")]
+    files = [read_yaml(DEPLOY / "prometheus" / name) for name in ("rules.yml", "alerts.yml")]
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

@@ -12,7 +12,8 @@ from files import program
 from imagequeue import Producer
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from ports import free_port
-from processes import run, running, until
+from processes import run, running
+from programs import until
 
 # In a mount namespace of its own. /tmp itself is left: this project, or the net, may lie in it.
 CONFINE = """
@@ -40,17 +41,9 @@ def test_the_worker_runs_on_a_read_only_root_without_capabilities(
     with EmbeddedRedis(tmp_path / "redis", port=free_port()) as server, Producer(server.url) as producer:
         (small := tmp_path / "tmp").mkdir()
         command = [unshare, "-m", "sh", "-c", CONFINE, "confine", small]
-        command += [
-            sys.executable,
-            "-m",
-            "imagequeue_worker.cli",
-            "run",
-            "--redis-url",
-            server.url,
-            "--net",
-            net_folder,
-        ]
-        command += ["--processes", "1", "--image-root", pictures[0].parent, "--metrics-port", str(port)]
+        command += [sys.executable, "-m", "imagequeue_worker.cli", "run", "--redis-url", server.url]
+        command += ["--net", net_folder, "--image-root", pictures[0].parent]
+        command += ["--processes", "1", "--metrics-port", str(port)]
         with running(command, tmp_path / "log") as worker:
             ids = producer.submit_many([str(path) for path in pictures]).ids
             results = list(producer.as_completed(ids, timeout=60))

@@ -19,15 +19,14 @@ import pytest
 import redis
 import yaml
 
-from dashboard_queries import DASHBOARD, Query, ask, dashboard_queries, rule_queries, table
-from files import DEPLOY, ROOT, program, read_yaml
+from dashboard_queries import DASHBOARD, Query, ask, dashboard_queries, rule_queries
+from files import DEPLOY, program, read_yaml
 from imagequeue import Image, Producer
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from ports import free_port
-from processes import PATIENCE_SECONDS, running, until
-
-TABLE = ROOT / "build" / "dashboard.md"
+from processes import running
+from programs import PATIENCE_SECONDS, until
 
 
 def load(path: Path) -> ModuleType:
@@ -167,10 +166,3 @@ def test_prometheus_evaluates_every_rule(live: str) -> None:
     until(lambda: all(rule["health"] != "unknown" for rule in rules()), "rules evaluated")
     assert [(rule["name"], rule.get("lastError")) for rule in rules() if rule["health"] != "ok"] == []
     assert len(rules()) == len(rule_queries())
-
-
-@pytest.mark.timeout(300)
-def test_the_table_for_the_notes(live: str) -> None:
-    TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text(table(live, dashboard_queries()))
-    assert "none |" not in TABLE.read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -137,5 +136,5 @@ def test_services_are_called_as_the_alerts_jobs() -> None:
 def test_every_resource_is_in_a_kustomization() -> None:
     for folder in (KUBERNETES / name for name in KUSTOMIZATIONS):
         named = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-        files = {path.name for path in Path(folder).glob("*.yaml")} - {"kustomization.yaml"}
+        files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
         assert files == {name for name in named if name.endswith(".yaml")}

@@ -14,7 +14,8 @@ from hosts import Host, NoNamespaces, network
 from imagequeue import Image, Producer
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import SERVER_VARIABLE, EmbeddedRedis, _server_binary
-from processes import running, until
+from processes import running
+from programs import until
 
 IMAGES = 1500
 SLICE = 150  # images between one change of the fleet and the next
@@ -81,9 +82,6 @@ def test_workers_come_and_go_on_two_hosts_and_nothing_is_lost(
         by_worker = Counter(result.worker for result in results)
         assert {result.id for result in results} == {image.id for image in images}
         assert [result.error for result in results if result.status.value != "ok"] == []
-        assert (producer.progress().accepted, producer.progress().ok, producer.progress().pending) == (
-            IMAGES,
-            IMAGES,
-            0,
-        )
+        progress = producer.progress()
+        assert (progress.accepted, progress.ok, progress.pending) == (IMAGES, IMAGES, 0)
         assert len(by_worker) == 3, by_worker

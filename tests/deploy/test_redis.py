@@ -19,7 +19,8 @@ from imagequeue import Image, Producer, RedisUnavailable
 from imagequeue.connection import connect
 from imagequeue_worker.embedded_redis import EmbeddedRedis
 from ports import free_port
-from processes import run, running, until
+from processes import run, running
+from programs import until
 
 pytestmark = pytest.mark.timeout(300)  # they wait for whole workers
 REDIS = DEPLOY / "redis"

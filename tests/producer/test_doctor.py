@@ -231,6 +231,21 @@ def test_what_a_user_may_not_see_is_no_illness(
     assert answer.exit_code == 0
 
 
+@pytest.mark.usefixtures("worker")
+def test_fields_that_a_user_may_not_read_stop_no_diagnosis(
+    producer: Producer, connection: redis.Redis, imagequeue: CommandLine, redis_url: str
+) -> None:
+    producer.submit("/x")
+    lease(connection, "iq-1", "w1")
+    connection.execute_command("ACL", "SETUSER", "weak", "on", "nopass", "+@all", "-hget", "~*", "&*")
+    try:
+        answer = imagequeue("doctor", "--role", "exporter", "--json", "--redis-url", weak(redis_url))
+    finally:
+        connection.execute_command("ACL", "DELUSER", "weak")
+    findings = {finding["check"]: finding for finding in json.loads(answer.stdout)["findings"]}
+    assert findings["leases"]["found"] == findings["pending images"]["found"] == "not visible to this user"
+
+
 @pytest.mark.parametrize(
     ("key", "kind"),
     [("rq:queue:classify", "list"), ("rq:wip:classify-low", "zset"), ("imagequeue:collections", "set"),

@@ -166,6 +166,20 @@ def test_errors_are_exit_code_1_and_can_be_requeued(
     assert {one.status for one in read_results(path)} == {Status.OK}
 
 
+def test_all_that_was_requeued_is_collected_however_much_it_is(
+    ingest: Ingest, hand: Hand, path: Path, tmp_path: Path, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "RESULTS_PER_STEP", 2)
+    ids = [f"bad{number}" for number in range(9)]
+    hand.start()
+    assert ingest(a_list(tmp_path, *ids)).exit_code == 1
+    hand.stop()
+    assert producer.requeue(collection="run").accepted == 9
+    producer.cancel_collection("run")
+    ingest()
+    assert {one.error.code for one in read_results(path) if one.error} == {"cancelled"}
+
+
 def test_unreadable_lines_are_told_and_the_rest_goes_on(ingest: Ingest, hand: Hand, path: Path, tmp_path: Path) -> None:
     hand.start()
     file = a_list(tmp_path, "a", "b", "a\x07", "c", "")
@@ -224,6 +238,14 @@ def test_a_blob_that_is_not_in_redis_is_a_problem(
     (tmp_path / "list.txt").write_text(f"blob:{'0' * 64}\n{there}\nblob:{'1' * 64}\nx:c\n")
     answer = ingest(str(tmp_path / "list.txt"))
     assert (answer.exit_code, answer.stdout) == (1, "2 ok, 0 errors in run, 2 could not be submitted\n")
+
+
+def test_a_blob_without_a_checksum_is_a_problem(ingest: Ingest, hand: Hand, path: Path, tmp_path: Path) -> None:
+    hand.start()
+    (tmp_path / "list.txt").write_text("x:a\nblob:cat\nx:c\n")
+    answer = ingest(str(tmp_path / "list.txt"))
+    assert (answer.exit_code, answer.stdout) == (1, "2 ok, 0 errors in run, 1 could not be submitted\n")
+    assert [place for place, _ in read_problems(path)] == [f"{tmp_path}/list.txt:2"]
 
 
 def test_a_source_that_breaks_off_is_tried_again_from_there(

@@ -10,6 +10,7 @@ import pytest
 
 from imagequeue import Image, JournalError, Result, Status
 from imagequeue.journal import journal_path, read_labels, read_problems, read_results
+from imagequeue.journal_file import VERSION
 from imagequeue.journal_writing import BROKEN, READ, Counts, Journal, SourceState
 from imagequeue.sources.items import Found, Listed, Unreadable
 
@@ -154,6 +155,27 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
             Journal(tmp_path / name)
         with pytest.raises(JournalError):
             list(read_results(tmp_path / name))
+
+
+def test_a_database_of_our_version_without_our_tables_is_refused_and_let_go(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as other:
+        other.execute(f"PRAGMA user_version = {VERSION}")
+        other.execute("CREATE TABLE t (x)")
+    other.close()
+    with pytest.raises(JournalError, match="no such table"):
+        Journal(path)
+    path.unlink()
+    Journal(path).close()
+
+
+def test_a_journal_that_breaks_while_it_is_open_is_an_error_of_ours(path: Path) -> None:
+    with begun(path, image("a")) as journal:
+        with sqlite3.connect(path) as other:
+            other.execute("DROP TABLE sources")
+        other.close()
+        with pytest.raises(JournalError, match="no such table"):
+            journal.sources()
 
 
 def test_a_journal_that_is_not_there_is_not_made_by_reading(path: Path) -> None:

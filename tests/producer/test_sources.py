@@ -176,6 +176,12 @@ def test_a_glob_names_what_a_shell_would(pattern: str, names: list[str], tmp_pat
     assert sorted(refs(opened(f"{root}/{pattern}"))) == sorted(f"{root}/{name}" for name in names)
 
 
+@pytest.mark.parametrize("name", ["[z-a].jpg", "[!].jpg"])
+def test_a_glob_that_is_none_is_an_error(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is no glob"):
+        opened(tmp_path / name)
+
+
 def test_a_glob_of_archives_is_each_of_them(tmp_path: Path) -> None:
     for name in ("b.tar", "a.tar", "c.txt"):
         (tmp_path / name).touch()

@@ -191,6 +191,14 @@ def test_a_blob_without_a_checksum_is_refused(producer: Producer) -> None:
         producer.submit("blob:cat")
 
 
+@pytest.mark.parametrize("ref", ["blob:cat", "/\udcff.jpg"])
+def test_what_comes_before_a_reference_that_cannot_be_sent_is_accepted(producer: Producer, ref: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        producer.submit_many(["/a", "/b", ref, "/c"], chunk=1)
+    assert producer.progress().accepted == 2
+    assert caught.value.__notes__ == ["2 images of this call are accepted; sending all of it again is safe"]
+
+
 def test_a_key_of_another_type_is_a_refusal(producer: Producer, connection: redis.Redis) -> None:
     connection.set(contract.pending_key("default"), "something else")
     with pytest.raises(RedisRefused, match="holds a string"):

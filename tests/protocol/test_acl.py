@@ -233,6 +233,19 @@ def test_the_doctor_names_what_a_producer_lacks_to_be_an_operator(server: Embedd
     link.close()
 
 
+def test_the_doctor_names_each_command_and_its_key(server: EmbeddedRedis, stage: Stage, admin: redis.Redis) -> None:
+    rights = ["+@all", "-evalsha", "-xread", "-script", "~*"]
+    admin.execute_command("ACL", "SETUSER", "imagequeue-weak", "on", "nopass", *rights)
+    link = Link(url_of(server, "weak"), patience=5)
+    try:
+        missing = denied(link, Role.PRODUCER)
+    finally:
+        link.close()
+        admin.execute_command("ACL", "DELUSER", "imagequeue-weak")
+    pending, completed = contract.pending_key("default"), contract.completed_key("default")
+    assert missing == ["SCRIPT LOAD", f"EVALSHA {pending}", f"XREAD {completed}"]
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_command_that_a_roles_scripts_call_is_granted(
     someone: Callable[[str], redis.Redis], admin: redis.Redis, role: str

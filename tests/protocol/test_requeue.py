@@ -157,6 +157,17 @@ def test_lost_uploads_do_not_hold_the_others_back(
     assert pending(connection) == {"kept", "path"}
 
 
+def test_a_reference_that_cannot_be_sent_does_not_hold_the_others_back(
+    operator: Producer, worker: Protocol, connection: redis.Redis
+) -> None:
+    submit(operator, "a", "b")
+    fail(worker)
+    hostile = contract.encode_request(Request(images=(Image("a", "blob:cat"),)))  # of a producer in another language
+    connection.hset(contract.dead_key("default"), "a", hostile)
+    assert operator.requeue() == requeued(1, left=1)
+    assert pending(connection) == {"b"}
+
+
 # --- discard ------------------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,16 @@ def test_a_collection_without_images_is_listed_no_longer(connection: redis.Redis
     assert connection.scard(contract.COLLECTIONS_KEY) == 0
 
 
+def test_rqs_registries_lose_the_jobs_that_have_expired(connection: redis.Redis, worker: Protocol) -> None:
+    now = connection.time()[0]
+    scores = {"expired": now - 1, "young": now + 60, "kept for ever": "+inf"}
+    for kind in ("finished", "failed"):
+        connection.zadd(f"rq:{kind}:{QUEUE}", scores)
+    assert worker.forget_ended_jobs() == 2
+    assert connection.zrange(f"rq:finished:{QUEUE}", 0, -1) == [b"young", b"kept for ever"]
+    assert connection.zrange(f"rq:failed:{QUEUE}", 0, -1) == [b"young", b"kept for ever"]
+
+
 def test_rates_of_workers_long_gone_go(connection: redis.Redis, worker: Protocol) -> None:
     now = connection.time()[0]
     connection.hset(contract.RATES_KEY, mapping={"gone": f"1 {now - 7200}", "here": f"2 {now}"})

@@ -110,7 +110,11 @@ def test_the_table_names_the_worst_classes(net_folder: Path, pictures: list[Path
     assert str(said(net_folder, pictures[0])["label"]) in done.stdout
 
 
-@pytest.mark.parametrize("text", ["name,class\n", "file,index\na.png,many\n", ""], ids=["columns", "index", "empty"])
+@pytest.mark.parametrize(
+    "text",
+    ["name,class\n", "file,index\na.png,many\n", "file,index\na.png\n", "wnid,file\nn01440764\n", ""],
+    ids=["columns", "index", "no index", "no file", "empty"],
+)
 def test_a_manifest_that_is_none_is_one_clear_line(net_folder: Path, tmp_path: Path, text: str) -> None:
     manifest = tmp_path / "labels.csv"
     manifest.write_text(text)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -187,15 +187,22 @@ def test_a_trace_that_is_none_harms_no_image(
     assert spans.get_finished_spans() == ()
 
 
+SENDINGS: dict[str, Callable[[Producer], object]] = {
+    "submit": lambda producer: producer.submit("/x.jpg"),
+    "submit_many": lambda producer: producer.submit_many(["/x.jpg", "/y.jpg"], chunk=1),
+}
+
+
+@pytest.mark.parametrize(("method", "jobs"), [("submit", 1), ("submit_many", 2)])
 @pytest.mark.usefixtures("traced_application")
-def test_a_submission_that_fails_ends_its_span_as_an_error(spans: InMemorySpanExporter) -> None:
+def test_a_submission_that_fails_ends_its_spans_as_errors(spans: InMemorySpanExporter, method: str, jobs: int) -> None:
     from imagequeue import RedisUnavailable
 
     with Producer(f"redis://127.0.0.1:{free_port()}/0", patience=0) as nobody, pytest.raises(RedisUnavailable):
-        nobody.submit("/x.jpg")
-    (submit,) = named(spans, "submit")
-    assert submit.status.status_code is StatusCode.ERROR
-    assert submit.status.description == "RedisUnavailable"
+        SENDINGS[method](nobody)
+    submits = named(spans, "submit")
+    assert [submit.status.status_code for submit in submits] == [StatusCode.ERROR] * jobs
+    assert {submit.status.description for submit in submits} == {"RedisUnavailable"}
 
 
 NOT_INSTALLED = """

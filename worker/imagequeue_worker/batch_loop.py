@@ -15,6 +15,7 @@ import redis
 import structlog
 
 from imagequeue.errors import ContractError
+from imagequeue_worker.batch_size import BatchSize
 from imagequeue_worker.finisher import Finisher
 from imagequeue_worker.heartbeat import Heartbeat
 from imagequeue_worker.isolation import Isolation
@@ -71,6 +72,7 @@ class BatchLoop:
         self._completed_at = 0.0
         self._jobs_finished = 0
         self._late = Batch()
+        self._batch_size = BatchSize(settings.batch_images)
         pipeline.tell_of_late_ones(waker.wake)
 
     def stop(self) -> None:
@@ -83,6 +85,8 @@ class BatchLoop:
         idle_since = time.monotonic()
         current: Batch | None = None
         while not self._stopping:
+            if current is None:
+                self._finisher.wait()  # somebody may wait for it, and nothing else is to be done
             taken = self._take() if self._late.waiting_images < self._late_images_max else Taken([], [], None)
             if current or taken.jobs or self._late.has_ready() or self._is_stuck():
                 current = self._advance(current, taken.jobs)
@@ -90,7 +94,6 @@ class BatchLoop:
                 if (max_jobs is not None and self._jobs_finished >= max_jobs) or self._is_too_large():
                     break
                 continue
-            self._finisher.wait()
             if self._late.jobs:
                 self._sleep(taken, CLOSED_SECONDS)
                 continue
@@ -173,10 +176,14 @@ class BatchLoop:
 
     def _take(self) -> Taken:
         """What is there; with `max_wait_ms`, a fuller batch if it comes in time."""
+        if not self._settings.max_wait_ms:
+            taken = self._take_once(self._batch_size.images)
+            self._batch_size.follow(sum(len(job.ids) for job in taken.jobs))
+            return taken
         wanted = self._settings.batch_images
         taken = self._take_once(wanted)
         # take gives a suspect job alone: it is not waited with.
-        if not (taken.jobs and self._settings.max_wait_ms) or taken.jobs[0].suspect:
+        if not taken.jobs or taken.jobs[0].suspect:
             return taken
         jobs = list(taken.jobs)
         until = time.monotonic() + self._settings.max_wait_ms / 1000

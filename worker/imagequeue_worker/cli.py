@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from imagequeue_worker.errors import WorkerError
 from imagequeue_worker.settings import CACHE_VARIABLE, Settings, settings_options
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from imagequeue_worker.nets import Nets
 
 EXIT_SOME_FAILED, EXIT_UNUSABLE, EXIT_INTERRUPTED = 1, 2, 130
@@ -256,21 +258,31 @@ def load_nets_with_bar(settings: Settings) -> Nets:
 
 @contextmanager
 def _bytes_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for fetched bytes on standard error, shown when there is something to show on a terminal."""
+    """A progress bar for fetched bytes on standard error, shown when there is something to show on a terminal.
+
+    Made with the first bytes: a worker whose net is at hand starts without importing rich's.
+    """
+    shown: list[Progress] = []
+    tasks: dict[str, TaskID] = {}
+
+    def advance(name: str, done: int, total: int) -> None:
+        if not shown:
+            shown.append(stack.enter_context(_progress_of_bytes()))
+        if name not in tasks:
+            tasks[name] = shown[0].add_task(name, total=total)
+        shown[0].update(tasks[name], completed=done)
+
+    with ExitStack() as stack:
+        yield advance
+
+
+def _progress_of_bytes() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def advance(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done)
-
-        yield advance
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class Heartbeat(threading.Thread):
         registered, lost = self._protocol.heartbeat(
             leases, worker_ttl=self._worker_ttl, rate=self._progress.images_per_second
         )
-        if not registered:
+        if not registered and not self._ending.is_set():  # who is ending has taken leave of RQ by now
             self._register()
         self._vitals.answered()
         # A lease that the main thread finished meanwhile is not lost.

@@ -49,6 +49,7 @@ class Housekeeping:
         if self._protocol.claim("reconcile", RECONCILE_EVERY_SECONDS):
             yield from self._reconcile()
         if self._protocol.claim("sweep", SWEEP_EVERY_SECONDS):
+            self._attempt("forgetting ended jobs", self._protocol.forget_ended_jobs)
             # One call removes a bounded number of results from each collection; a busy one ages faster than that.
             while self._attempt("sweep", self._protocol.sweep):
                 yield

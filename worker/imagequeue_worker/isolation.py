@@ -149,7 +149,7 @@ class _Server:
         os.close(write_end)
         until = time.monotonic() + self._seconds
         answer = _read_until(read_end, until)
-        code = _wait_until(pid, until)
+        code = None if answer is None else _wait_until(pid, until)
         os.close(read_end)
         if code is None:
             os.kill(pid, signal.SIGKILL)
@@ -198,15 +198,15 @@ def _limit_memory(more_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
 
 
-def _read_until(end: int, until: float) -> bytes:
-    """What a pipe gives until it is closed or the time is up."""
+def _read_until(end: int, until: float) -> bytes | None:
+    """All that a pipe gives; None when it is not closed in time."""
     parts: list[bytes] = []
     while (left := until - time.monotonic()) > 0 and select.select([end], [], [], left)[0]:
         part = os.read(end, 1 << 16)
         if not part:
-            break
+            return b"".join(parts)
         parts.append(part)
-    return b"".join(parts)
+    return None
 
 
 def _wait_until(pid: int, until: float) -> int | None:

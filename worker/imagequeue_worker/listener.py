@@ -38,6 +38,7 @@ class Listener(threading.Thread):
         self._outage = outage
         self._ending = threading.Event()
         self._subscribed = threading.Event()
+        self._away = False
 
     def wait_until_subscribed(self, seconds: float) -> bool:
         """Whether the subscription stands; it comes later when Redis is away."""
@@ -58,6 +59,7 @@ class Listener(threading.Thread):
                     pauses = backoff(BACKOFF_LAST_SECONDS)
                 self._subscribed.clear()
                 if passes(error):
+                    self._away = True
                     self._outage.began(error)
                 else:
                     log.error("commands cannot be heard; trying again", error=f"{type(error).__name__}: {error}")
@@ -87,5 +89,9 @@ class Listener(threading.Thread):
     def _obey(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
             self._subscribed.set()
+        elif message["type"] == "pong":  # a server that is still loading lets us subscribe, and refuses this
+            if self._away:
+                self._away = False
+                self._outage.over()
         elif message["type"] == "message":
             self._handle(message)

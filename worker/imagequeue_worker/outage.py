@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
+from typing import TYPE_CHECKING
 
 import redis
 import structlog
 
 from imagequeue.connection import PASSES
-from imagequeue_worker.metrics import Metrics
+
+if TYPE_CHECKING:
+    from imagequeue_worker.metrics import Metrics
 
 log = structlog.get_logger("imagequeue_worker.outage")
 

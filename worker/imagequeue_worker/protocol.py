@@ -230,6 +230,12 @@ class Protocol:
             if cursor == b"0":
                 return removed
 
+    def forget_ended_jobs(self) -> int:
+        """Remove from RQ's registries the jobs that have expired: finish does so too, but not when nothing finishes."""
+        now = self._connection.time()[0]  # whole seconds, as RQ's scores are
+        registries = [f"{RQ_KEY_PREFIX}:{kind}:{queue}" for queue in self._queues for kind in ("finished", "failed")]
+        return sum(int(self._connection.zremrangebyscore(registry, "-inf", now)) for registry in registries)
+
     def held_in_redis(self) -> list[Lease]:
         """The leases that Redis says this worker holds: asked after a take whose answer was lost."""
         leases = []

@@ -6,6 +6,7 @@ child of its own. Children end with it, also when it is killed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -43,6 +44,7 @@ RESTART_FIRST_SECONDS, RESTART_MAX_SECONDS = 0.5, 5.0
 STEADY_SECONDS = 2.0  # a child that lived this long has begun to work: its end was no failed start
 KILL_AFTER_GRACE_SECONDS = 5.0
 EXIT_OK, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 2, 130
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
@@ -80,7 +82,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until told to stop and every worker has ended; the exit code of the command."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in ENDING_SIGNALS:
             signal.signal(signum, self._on_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # that there is a handler is enough to be woken
         try:
@@ -116,9 +118,14 @@ class Supervisor:
         vitals = None if child.number is None else self._vitals.rows[child.number]
         if vitals:
             vitals.clear()
-        pid = os.fork()
-        if not pid:
-            self._be_child(parent, child, token)
+        # A signal waits until the child no longer has our handlers: they would take it, and the child work on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        try:
+            pid = os.fork()
+            if not pid:
+                self._be_child(parent, child, token)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         if vitals:
             vitals.belongs_to(pid)
         return pid
@@ -127,8 +134,9 @@ class Supervisor:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for signum in (*ENDING_SIGNALS, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
             die_with_parent(parent)
             if child.number is None:
                 self._serve_metrics(parent)
@@ -237,7 +245,9 @@ class Supervisor:
     def _send(self, signum: signal.Signals, children: list[Child]) -> None:
         for child in children:
             if child.pid:
-                os.kill(child.pid, signum)
+                # A handler may run just when a child has been waited for and its end is not noted yet.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signum)
 
 
 def _patiently(make: Callable[[], BatchWorker]) -> BatchWorker:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from imagequeue.reports.judging import Judged
 from imagequeue.reports.summary import Accuracy, Count, Summary
-from imagequeue.terminal import picture_table, printable, result_cells
+from imagequeue.terminal import empty_table, picture_table, printable, result_cells
 
 
 def judged_table(results: Sequence[Judged]) -> Table:
@@ -54,7 +54,7 @@ def _facts(summary: Summary) -> Table:
 
 
 def _classes(accuracy: Accuracy) -> Table:
-    table = _empty("missed class", "said instead most", numbers=("pictures", "right"))
+    table = empty_table("missed class", "said instead most", numbers=("pictures", "right"))
     for row in accuracy.classes:
         if row.right < row.images:
             table.add_row(printable(row.name), printable(row.instead or ""), f"{row.images:,}", f"{row.right:,}")
@@ -62,23 +62,14 @@ def _classes(accuracy: Accuracy) -> Table:
 
 
 def _confusions(accuracy: Accuracy) -> Table:
-    table = _empty("class", "taken for", numbers=("pictures",))
+    table = empty_table("class", "taken for", numbers=("pictures",))
     for row in accuracy.confusions:
         table.add_row(printable(row.name), printable(row.said), f"{row.images:,}")
     return table
 
 
 def _counts(name: str, counts: Iterable[Count]) -> Table:
-    table = _empty(name, numbers=("images",))
+    table = empty_table(name, numbers=("images",))
     for count in counts:
         table.add_row(printable(count.name), f"{count.images:,}")
-    return table
-
-
-def _empty(*texts: str, numbers: Sequence[str]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right")
     return table

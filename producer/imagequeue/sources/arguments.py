@@ -45,7 +45,12 @@ def references(arguments: Iterable[str], lines: Iterable[bytes]) -> Iterator[str
 
 def is_reference(text: str) -> bool:
     """Whether it names its own scheme. A file that is called so is a file."""
-    return _SCHEME.match(text) is not None and not os.path.lexists(text)
+    return has_scheme(text) and not os.path.lexists(text)
+
+
+def has_scheme(text: str) -> bool:
+    """Whether it begins like `https:`."""
+    return _SCHEME.match(text) is not None
 
 
 def from_lines(lines: Iterable[bytes]) -> Iterator[str]:
@@ -53,7 +58,7 @@ def from_lines(lines: Iterable[bytes]) -> Iterator[str]:
     for line in lines:
         text = os.fsdecode(line).rstrip("\r\n")
         if text.strip():
-            yield text if _SCHEME.match(text) else path_reference(Path(text))
+            yield text if has_scheme(text) else path_reference(Path(text))
 
 
 def from_folder(folder: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from imagequeue.errors import SourceError
 from imagequeue.orders import path_reference
 from imagequeue.sources.arguments import IMAGE_SUFFIXES
 from imagequeue.sources.items import Found, Unreadable, listed
@@ -53,12 +54,19 @@ class Folder:
 
 
 def glob_folder(pattern: str) -> Folder:
-    """The folder that a glob begins with, and what is wanted of it; `**` stands for any number of folders."""
+    """The folder that a glob begins with, and what is wanted of it; `**` stands for any number of folders.
+
+    Raises SourceError when its brackets make no sense.
+    """
     parts = Path(pattern).parts
     fixed = next(number for number, part in enumerate(parts) if _MAGIC.search(part))
     wanted = parts[fixed:]
     depth = None if "**" in wanted else len(wanted) - 1
-    return Folder(Path(*parts[:fixed]), re.compile(_expression(wanted), re.DOTALL), depth)
+    try:
+        expression = re.compile(_expression(wanted), re.DOTALL)
+    except re.error as error:
+        raise SourceError(f"{pattern!r} is no glob ({error.msg}); write [abc], [a-z] or [!abc]") from error
+    return Folder(Path(*parts[:fixed]), expression, depth)
 
 
 def is_glob(text: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Protocol
 from imagequeue import contract
 from imagequeue.contract import Image
 from imagequeue.errors import ContractError
-from imagequeue.orders import path_reference
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+from imagequeue.orders import check_sendable, path_reference
+from imagequeue.sources.arguments import has_scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +58,15 @@ def listed(
     label: str | None = None,
     share: float | None = None,
 ) -> Found:
-    """An image, unless the contract does not allow its id or its reference."""
+    """An image, unless it cannot be sent or its label cannot be written down."""
     try:
-        image = contract.check_image(Image(id=contract.image_id(ref) if id_ is None else id_, ref=ref))
-        for text in (image.id, image.ref, label or ""):
-            text.encode()
+        image = check_sendable(Image(id=contract.image_id(ref) if id_ is None else id_, ref=ref))
+        (label or "").encode()
     except ContractError as error:
         return Unreadable(place, str(error), cursor)
     except UnicodeEncodeError:
-        return Unreadable(place, "its id, reference or label is not valid Unicode; re-encode it", cursor)
+        return Unreadable(place, "its label is not valid Unicode; re-encode it", cursor)
     return Listed(image, place, cursor, label, share)
-
-
-def has_scheme(text: str) -> bool:
-    """Whether it begins like `https:`."""
-    return _SCHEME.match(text) is not None
 
 
 def written_reference(text: str, base: Path) -> str:

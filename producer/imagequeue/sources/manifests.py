@@ -57,28 +57,24 @@ class Piped:
 
 
 def read_text(lines: Lines, base: Path, _columns: Columns, after: str) -> Iterator[Found]:
-    """One reference per line; empty lines are skipped."""
-    if after:
-        lines.skip_to(after)
-    while True:
-        try:
-            for text in lines:
-                if text.strip():
-                    yield record(text.rstrip("\r\n"), None, None, base, _spot(lines))
-            return
-        except LineTooLong as error:
-            yield Unreadable(lines.place, str(error), lines.cursor)
+    """One reference per line."""
+    return _by_line(lines, after, lambda text, spot: record(text.rstrip("\r\n"), None, None, base, spot))
 
 
 def read_json_lines(lines: Lines, base: Path, columns: Columns, after: str) -> Iterator[Found]:
     """One JSON object per line, or one JSON text that is a reference."""
+    return _by_line(lines, after, lambda text, spot: _json_record(text, base, columns, spot))
+
+
+def _by_line(lines: Lines, after: str, found_in: Callable[[str, Spot], Found]) -> Iterator[Found]:
+    """What stands in each line behind a cursor; empty lines are skipped."""
     if after:
         lines.skip_to(after)
     while True:
         try:
             for text in lines:
                 if text.strip():
-                    yield _json_record(text, base, columns, _spot(lines))
+                    yield found_in(text, Spot(lines.place, lines.cursor, lines.share))
             return
         except LineTooLong as error:
             yield Unreadable(lines.place, str(error), lines.cursor)
@@ -152,7 +148,3 @@ def _table(lines: Lines, columns: Columns) -> tuple[str, tuple[int, int | None, 
         None if named.id is None else place_of[named.id],
         None if named.label is None else place_of[named.label],
     )
-
-
-def _spot(lines: Lines) -> Spot:
-    return Spot(lines.place, lines.cursor, lines.share)

@@ -69,3 +69,12 @@ def test_a_store_whose_package_is_not_installed_says_which_extra_brings_it(ref, 
     with pytest.raises(ImageError, match=rf"imagequeue\[{extra}\]") as caught:
         References(ImageSources()).fetch(ref)
     assert caught.value.code is ErrorCode.UNSUPPORTED_REFERENCE
+
+
+def test_a_store_that_is_set_up_wrongly_is_forbidden_and_no_defect(s3, monkeypatch):
+    from fsspec.config import conf
+
+    monkeypatch.setitem(conf, "s3", {"key": "a", "username": "b"})  # as FSSPEC_S3_KEY and FSSPEC_S3_USERNAME do
+    with pytest.raises(ImageError, match="not both") as caught:
+        References(ImageSources()).fetch("s3://pictures/a.jpg")
+    assert caught.value.code is ErrorCode.FORBIDDEN

@@ -14,6 +14,7 @@ import trustme
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references import ImageSources, References
+from imagequeue_worker.references.web import _HOSTS_REMEMBERED_MAX, WebReader
 from web_server import PUBLIC, WebServer, body, for_ever, raw, redirect, silence
 
 IMAGE = bytes(range(256)) * 40
@@ -190,6 +191,19 @@ def test_a_retry_after_is_waited_for(server):
     server.answers["/busy"] = answer
     assert references().fetch(server.url + "/busy") == IMAGE
     assert times[1] - times[0] >= 0.9  # a lower bound holds on any machine
+
+
+def test_hosts_may_be_remembered_while_old_ones_are_forgotten():
+    reader = WebReader(ImageSources())
+
+    class Moment(float):
+        def __gt__(self, other):
+            reader._closed_until["another thread's"] = 1.0
+            return super().__gt__(other)
+
+    reader._closed_until = {str(number): Moment(0.0) for number in range(_HOSTS_REMEMBERED_MAX)}
+    reader._close_until("ours", 2.0)
+    assert reader._closed_until == {"ours": 2.0}
 
 
 # --- bounds ---

@@ -3,6 +3,7 @@
 classify.py       the table of `classify`
 info.py           what `info` tells
 demo.py           `demo`, which is `make demo`
+bench.py          `bench`
 evaluate.py       `evaluate`
 quantize.py       `quantize`
 import_tflite.py  `import-tflite`

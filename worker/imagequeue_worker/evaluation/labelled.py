@@ -77,9 +77,13 @@ def _from_manifest(manifest: Path, base: Path) -> Iterator[LabelledPicture]:
                 raise WorkerError(
                     f"{manifest} has the columns {sorted(columns)}; `file` and `wnid` or `index` are needed"
                 )
+            column = "wnid" if "wnid" in columns else "index"
             for row in rows:
-                truth: Truth = row["wnid"] if "wnid" in columns else int(row["index"])
-                yield LabelledPicture(row["file"], truth, _file_loader(base / row["file"]))
+                file_name, told = row["file"], row[column]
+                if file_name is None or told is None:
+                    raise ValueError(f"line {rows.line_num} has no {'file' if file_name is None else column}")
+                truth: Truth = told if column == "wnid" else int(told)
+                yield LabelledPicture(file_name, truth, _file_loader(base / file_name))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise WorkerError(f"manifest {manifest} cannot be read: {error}") from error
 

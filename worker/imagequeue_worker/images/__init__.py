@@ -30,8 +30,9 @@ def preprocess(data: bytes, spec: Preprocessing = ZOO, limits: Limits = DEFAULT_
     centre cut out. The answer is a contiguous array of its own. Safe to call from several threads; decoding
     and the larger array operations release the GIL.
 
-    Raises ImageError, and nothing else: `unsupported_format` (no image, or none that is read), `corrupt`
-    (truncated or damaged: never a partial picture), `too_large` (above `limits`, decided from the header).
+    Raises ImageError, and nothing else but MemoryError: `unsupported_format` (no image, or none that is
+    read), `corrupt` (truncated or damaged: never a partial picture), `too_large` (above `limits`, decided from
+    the header).
     """
     return crop_for(decode(data, limits, spec), spec)
 

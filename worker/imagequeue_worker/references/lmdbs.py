@@ -6,19 +6,15 @@ The key is percent-decoded, as the path is: Caffe's keys (`00000012_n01440764/n0
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Final
 
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references.allowance import Allowance, shown
 from imagequeue_worker.references.datum import read_datum
 from imagequeue_worker.references.lmdb_file import LmdbError, find_record
-from imagequeue_worker.references.members import split_member
+from imagequeue_worker.references.members import chunks, split_member
 from imagequeue_worker.references.roots import Roots
 from imagequeue_worker.references.sources import ImageSources
-
-_CHUNK: Final = 1 << 20
 
 
 class LmdbReader:
@@ -40,7 +36,7 @@ class LmdbReader:
                 if place is None:
                     raise ImageError(ErrorCode.NOT_FOUND, f"{shown(ref)}: the database has no record of that key")
                 allowance.expect(place.size)
-                record = allowance.collect(_chunks(file, place.offset, place.size))
+                record = allowance.collect(chunks(file, place.offset, place.size))
         except LmdbError as error:
             raise ImageError(ErrorCode.CORRUPT, f"{shown(ref)}: the database cannot be read: {error}") from error
         if len(record) != place.size:
@@ -51,10 +47,3 @@ class LmdbReader:
 def _data_file(path: bytes) -> bytes:
     """LMDB's file of a folder; a file may be named itself."""
     return path if path.endswith(b".mdb") else os.path.join(path, b"data.mdb")  # noqa: PTH118  bytes
-
-
-def _chunks(file: int, offset: int, size: int) -> Iterator[bytes]:
-    while size > 0 and (chunk := os.pread(file, min(size, _CHUNK), offset)):
-        yield chunk
-        offset += len(chunk)
-        size -= len(chunk)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references.allowance import shown
 from imagequeue_worker.references.paths import path_of_url
+
+_CHUNK: Final = 1 << 20  # bytes
 
 
 def split_member(ref: str, scheme: str) -> tuple[bytes, bytes]:
@@ -22,3 +27,11 @@ def split_member(ref: str, scheme: str) -> tuple[bytes, bytes]:
             ErrorCode.UNSUPPORTED_REFERENCE, f"{shown(ref)} names no member; write {scheme}:///path#member"
         )
     return path, unquote_to_bytes(member)
+
+
+def chunks(file: int, offset: int, size: int) -> Iterator[bytes]:
+    """The bytes of one part of an open file, piece by piece; fewer where the file ends before the part does."""
+    while size > 0 and (chunk := os.pread(file, min(size, _CHUNK), offset)):
+        yield chunk
+        offset += len(chunk)
+        size -= len(chunk)

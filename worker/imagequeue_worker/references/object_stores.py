@@ -79,6 +79,11 @@ class StoreReader:
                         ErrorCode.UNSUPPORTED_REFERENCE,
                         f"{self._scheme}: needs {module}, which is not installed; pip install 'imagequeue[{extra}]'",
                     ) from error
+                except Exception as error:  # its own environment: settings or credentials that are none
+                    said = str(error)[:300] or type(error).__name__
+                    raise ImageError(
+                        ErrorCode.FORBIDDEN, f"{self._scheme}: cannot be used by this worker, as it is set up: {said}"
+                    ) from error
             return self._made
 
 
@@ -89,7 +94,7 @@ def _is_empty(error: BaseException) -> bool:
 
 
 def _failure(ref: str, error: Exception) -> ImageError:
-    said = f"{str(error)[:300] or type(error).__name__}"
+    said = str(error)[:300] or type(error).__name__
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return ImageError(ErrorCode.NOT_FOUND, f"{shown(ref)} is not there: {said}")
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:

@@ -12,21 +12,19 @@ import os
 import tarfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from imagequeue.contract import ErrorCode
 from imagequeue_worker.errors import ImageError
 from imagequeue_worker.references.allowance import Allowance, shown
-from imagequeue_worker.references.members import split_member
+from imagequeue_worker.references.members import chunks, split_member
 from imagequeue_worker.references.roots import Roots
 from imagequeue_worker.references.sources import ImageSources
 
 _ARCHIVES_MAX: Final = 8  # whose tables are kept
 _MEMBERS_MAX: Final = 2_000_000
 _HEADER_BYTES_MAX: Final = 1 << 20  # of one member: names and extended headers
-_CHUNK: Final = 1 << 20
 
 Identity: TypeAlias = tuple[int, int, int, int]
 """Device, inode, size and time of change: an archive that is another one has another."""
@@ -65,7 +63,7 @@ class TarReader:
             if not member.is_file:
                 raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"{shown(ref)} is a folder or link in its archive")
             allowance.expect(member.size)
-            data = allowance.collect(_chunks(file, member))
+            data = allowance.collect(chunks(file, member.offset, member.size))
         if len(data) != member.size:
             raise ImageError(ErrorCode.CORRUPT, f"{shown(ref)}: the archive ends within the member")
         return data
@@ -150,14 +148,6 @@ class _Headers(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
-
-
-def _chunks(file: int, member: _Member) -> Iterator[bytes]:
-    offset, left = member.offset, member.size
-    while left > 0 and (chunk := os.pread(file, min(left, _CHUNK), offset)):
-        yield chunk
-        offset += len(chunk)
-        left -= len(chunk)
 
 
 def _no_tar(file: int, ref: str, error: Exception) -> ImageError:

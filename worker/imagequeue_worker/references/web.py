@@ -168,7 +168,8 @@ class WebReader:
     def _close_until(self, host: str, moment: float) -> None:
         if len(self._closed_until) >= _HOSTS_REMEMBERED_MAX:
             now = time.monotonic()
-            self._closed_until = {name: until for name, until in self._closed_until.items() if until > now}
+            # Of a copy: other threads add to it meanwhile.
+            self._closed_until = {name: until for name, until in self._closed_until.copy().items() if until > now}
         self._closed_until[host] = moment
 
     def _wait_for(self, host: str, ref: str, allowance: Allowance) -> None:

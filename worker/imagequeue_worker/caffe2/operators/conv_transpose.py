@@ -16,7 +16,7 @@ class Int8ConvTranspose(Operator):
     """Inputs: X uint8 [N, H, W, C]; W uint8 [C, kernel_h, kernel_w, M]; B int32 [M].
 
     Output: uint8 [N, H', W', M].
-    H' = (H - 1) * stride_h + kernel_h + adj_h - pad_t - pad_b.One group, no dilation, as in Caffe2.
+    H' = (H - 1) * stride_h + kernel_h + adj_h - pad_t - pad_b. One group, no dilation, as in Caffe2.
     """
 
     def __init__(self, inputs: Sequence[TensorSpec], args: Arguments) -> None:
