@@ -1,41 +1,42 @@
-"""A curve as SVG: nothing but text, lines and points, readable on light and dark pages."""
+"""Curves as SVG: nothing but text, lines and points, readable on light and dark pages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 40, 52
-INK, LINE = "#777", "#2a7fd4"
+INK, LINES = "#777", ("#2a7fd4", "#d4702a", "#2a9d5c")
 LABELS_MOST = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """Values over a setting's steps, which stand at equal distances; all values are positive."""
+class Plot:
+    """Lines over a setting's steps, which stand at equal distances; all values are positive."""
 
     title: str
     x_label: str
     y_label: str
-    points: Sequence[tuple[str, float]]
+    steps: Sequence[str]
+    lines: Mapping[str, Sequence[float]]  # by name, which is written where there are several
 
 
-def draw(curve: Curve) -> str:
+def draw(plot: Plot) -> str:
     """The picture's text; the y axis begins at 0."""
-    top = _round_up(max(value for _, value in curve.points))
+    top = _round_up(max(max(values) for values in plot.lines.values()))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
             f' font-family="sans-serif" font-size="12" fill="{INK}">',
-            _text(WIDTH / 2, 20, curve.title, size=14),
-            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, curve.x_label),
-            _text(16, HEIGHT / 2, curve.y_label, turned=True),
+            _text(WIDTH / 2, 20, plot.title, size=14),
+            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, plot.x_label),
+            _text(16, HEIGHT / 2, plot.y_label, turned=True),
             *_grid(top),
-            *_steps(curve.points),
-            *_line(curve.points, top),
+            *_steps(plot.steps),
+            *(part for number in range(len(plot.lines)) for part in _line(plot, number, top)),
             "</svg>",
             "",
         ]
@@ -65,20 +66,27 @@ def _grid(top: float) -> Iterator[str]:
         yield _text(LEFT - 8, y + 4, f"{value:g}", anchor="end")
 
 
-def _steps(points: Sequence[tuple[str, float]]) -> Iterator[str]:
-    for number, (step, _) in enumerate(points):
-        yield _text(_x(number, len(points)), HEIGHT - BOTTOM + 18, step)
+def _steps(steps: Sequence[str]) -> Iterator[str]:
+    for number, step in enumerate(steps):
+        yield _text(_x(number, len(steps)), HEIGHT - BOTTOM + 18, step)
 
 
-def _line(points: Sequence[tuple[str, float]], top: float) -> Iterator[str]:
-    places = [(_x(number, len(points)), _y(value, top), value) for number, (_, value) in enumerate(points)]
+def _line(plot: Plot, number: int, top: float) -> Iterator[str]:
+    name, values = list(plot.lines.items())[number]
+    colour = LINES[number]
+    places = [(_x(step, len(values)), _y(value, top), value) for step, value in enumerate(values)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
-    yield f'<polyline points="{path}" fill="none" stroke="{LINE}" stroke-width="2"/>'
+    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
     for x, y, value in places:
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{LINE}"/>'
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
         yield _text(x, y - 9, f"{value:.0f}")
+    if len(plot.lines) > 1:
+        yield _text(LEFT + 8, TOP + 16 * (number + 1), name, anchor="start", colour=colour)
 
 
-def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "middle", turned: bool = False) -> str:
+def _text(
+    x: float, y: float, text: str, *, size: int = 12, anchor: str = "middle", turned: bool = False, colour: str = INK
+) -> str:
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"{turn}>{escape(text)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}"'
+    return f"<text {place}{turn}>{escape(text)}</text>"

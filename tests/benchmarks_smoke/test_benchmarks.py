@@ -87,10 +87,13 @@ def test_soak_samples_everything() -> None:
 
 
 def test_curves_draw_a_picture(data: tuple[str, ...], tmp_path: Path) -> None:
-    options = ("--curve", "threads", "--count", "12", "--rounds", "1", "--workers", "1", "--out", tmp_path)
-    assert len(run("curves", *data, *options)["curves"]["threads"]) == 4
-    picture = ElementTree.parse(tmp_path / "threads.svg")
-    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 4
+    options = ("--curve", "threads", "--curve", "load", "--count", "12", "--rounds", "1", "--workers", "1")
+    curves = run("curves", *data, *options, "--out", tmp_path)["curves"]
+    assert {name: len(rows) for name, rows in curves.items()} == {"threads": 4, "load": 5}
+    assert [row["p50 ms"] <= row["p90 ms"] <= row["p99 ms"] for row in curves["load"]] == [True] * 5
+    for name, points in {"threads": 4, "load": 3 * 5}.items():
+        picture = ElementTree.parse(tmp_path / f"{name}.svg")
+        assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == points
 
 
 def test_the_queue_alone_is_compared_with_rq() -> None:

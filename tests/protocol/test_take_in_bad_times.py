@@ -65,6 +65,30 @@ def test_empty_and_open_queues_are_there_to_be_watched(
     assert worker.take(64).watch == ["classify-high", "classify"]
 
 
+def test_a_queue_that_is_emptied_is_there_to_be_watched(producer: Producer, worker: Protocol) -> None:
+    submit(producer, "a", "b", chunk=1)
+    assert worker.take(1).watch == ["classify-high"]  # b waits
+    assert worker.take(1).watch == list(contract.QUEUES)
+
+
+def test_behind_a_queue_that_is_emptied_work_is_not_watched(producer: Producer, worker: Protocol) -> None:
+    submit(producer, "a")
+    submit(producer, "low", priority="low")
+    taken = worker.take(1)
+    assert (ids_of(taken.jobs), taken.watch) == ([["a"]], ["classify-high", "classify"])
+
+
+def test_what_is_due_behind_a_queue_that_is_emptied_is_told(
+    producer: Producer, worker: Protocol, connection: redis.Redis
+) -> None:
+    submit(producer, "a")
+    now = connection.time()[0]
+    connection.zadd("rq:scheduled:classify-low", {"later": now + 60})
+    taken = worker.take(1)
+    assert taken.next_due_ms is not None
+    assert 0 < taken.next_due_ms <= 60_000
+
+
 def test_nothing_is_watched_while_suspended(producer: Producer, worker: Protocol, connection: redis.Redis) -> None:
     suspend(connection)
     assert worker.take(64).watch == []
@@ -231,7 +255,7 @@ def test_a_damaged_queue_is_passed_over_and_named_and_stops_no_other(
     submit(producer, "low", priority="low")
     with damaged(connection, key):
         taken = worker.take(64)
-        assert (ids_of(taken.jobs), taken.watch, taken.damaged) == ([["low"]], ["classify-high"], (QUEUE,))
+        assert (ids_of(taken.jobs), taken.watch, taken.damaged) == ([["low"]], ["classify-high", "classify-low"], (QUEUE,))
         worker.finish([answer(job) for job in taken.jobs])
     taken = worker.take(64)
     assert (ids_of(taken.jobs), taken.damaged) == ([["a"]], ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -102,21 +102,26 @@ def wait_for_watcher(monitor: redis.client.Monitor) -> None:
     next(one for one in monitor.listen() if one["command"].startswith("BLMOVE"))
 
 
+def wait(work_signal: WorkSignal, queues: Sequence[str], seconds: float) -> None:
+    work_signal.watch(queues)
+    work_signal.sleep(seconds)
+
+
 def test_a_job_in_a_watched_queue_ends_the_wait(work_signal: WorkSignal, connection: redis.Redis) -> None:
     with push_when_watched(connection, QUEUE):
-        work_signal.wait([QUEUE], LONG_SECONDS)
+        wait(work_signal, [QUEUE], LONG_SECONDS)
     assert queued(connection) == ["job"]
 
 
 def test_a_queue_that_has_work_already_ends_the_wait(work_signal: WorkSignal, connection: redis.Redis) -> None:
     connection.rpush(contract.queue_key(QUEUE), "first", "second")
-    work_signal.wait([QUEUE], LONG_SECONDS)
+    wait(work_signal, [QUEUE], LONG_SECONDS)
     assert queued(connection) == ["first", "second"]
 
 
 def test_any_of_several_queues_ends_the_wait(work_signal: WorkSignal, connection: redis.Redis) -> None:
     with push_when_watched(connection, "classify-low"):
-        work_signal.wait(contract.QUEUES, LONG_SECONDS)
+        wait(work_signal, contract.QUEUES, LONG_SECONDS)
     assert queued(connection, "classify-low") == ["job"]
 
 
@@ -124,21 +129,37 @@ def test_a_queue_that_is_not_watched_does_not_end_the_wait(
     work_signal: WorkSignal, waker: Waker, connection: redis.Redis
 ) -> None:
     connection.rpush(contract.queue_key("classify-low"), "job")
-    work_signal.wait([], 0.0)
+    wait(work_signal, [], 0.0)
     assert not waker.sleep(0.0)
 
 
 def test_a_wake_ends_the_wait(work_signal: WorkSignal, waker: Waker) -> None:
     waker.wake()
-    work_signal.wait([QUEUE], LONG_SECONDS)
+    wait(work_signal, [QUEUE], LONG_SECONDS)
 
 
 def test_a_watcher_survives_a_queue_of_another_type(work_signal: WorkSignal, connection: redis.Redis) -> None:
     connection.set(contract.queue_key(QUEUE), "no list")
     with connection.monitor() as monitor:
-        work_signal.wait([QUEUE], 0.0)
+        wait(work_signal, [QUEUE], 0.0)
         wait_for_watcher(monitor)
     connection.delete(contract.queue_key(QUEUE))
     connection.rpush(contract.queue_key(QUEUE), "job")
-    work_signal.wait([QUEUE], LONG_SECONDS)
+    wait(work_signal, [QUEUE], LONG_SECONDS)
     assert queued(connection) == ["job"]
+
+
+def test_what_fired_is_known_until_it_is_watched_again(work_signal: WorkSignal, connection: redis.Redis) -> None:
+    assert not work_signal.has_fired()
+    with push_when_watched(connection, QUEUE):
+        wait(work_signal, contract.QUEUES, LONG_SECONDS)
+    assert work_signal.has_fired()
+    connection.delete(contract.queue_key(QUEUE))
+    work_signal.watch(contract.QUEUES)
+    assert not work_signal.has_fired()
+
+
+def test_a_wake_that_is_forgotten_ends_no_sleep(work_signal: WorkSignal, waker: Waker) -> None:
+    waker.wake()
+    work_signal.forget_wakes()
+    assert not work_signal.sleep(0.0)

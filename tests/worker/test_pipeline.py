@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from imagequeue_worker.images import DEFAULT_LIMITS, Limits, Preprocessing, prep
 from imagequeue_worker.jobs import Lease, TakenJob
 from imagequeue_worker.loading import Decode, Threads
 from imagequeue_worker.nets import IMAGES_PER_RUN, Nets, load_nets
-from imagequeue_worker.pipeline import Pipeline
+from imagequeue_worker.pipeline import Batch, Pipeline
 from imagequeue_worker.references import ImageSources, References
 from imagequeue_worker.settings import NetChoice
+from programs import until
 
 MakePipeline = Callable[..., Pipeline]
 
@@ -100,22 +100,23 @@ def test_a_decoder_that_fails_in_any_way_harms_one_image_only(
     assert [outcome.error.code if outcome.error else "ok" for outcome in outcomes] == ["internal", "ok", "internal"]
 
 
-def test_pixels_that_the_net_refuses_end_as_internal_and_the_other_slice_is_classified(
+def test_pixels_that_the_net_refuses_end_as_internal_and_those_that_come_later_are_classified(
     make_pipeline: MakePipeline, pictures: list[Path]
 ) -> None:
-    count = 0
-    lock = threading.Lock()
+    batches: list[Batch] = []
+    places = iter(range(2 * IMAGES_PER_RUN))  # one thread decodes, in order
 
     def decode(data: bytes, spec: Preprocessing, limits: Limits) -> NDArray[np.uint8]:
-        nonlocal count
-        with lock:
-            count += 1
-            return np.zeros((3, 3, 3), np.uint8) if count <= IMAGES_PER_RUN else preprocess(data, spec, limits)
+        if next(places) < IMAGES_PER_RUN:
+            return np.zeros((3, 3, 3), np.uint8)
+        until(lambda: batches and all(one.outcome for one in batches[0].jobs[0].pictures[:IMAGES_PER_RUN]))
+        return preprocess(data, spec, limits)
 
-    refs = [pictures[0]] * (IMAGES_PER_RUN + 2)
-    outcomes = classify(make_pipeline(decode, threads=1), job(request(*refs)))
-    assert [outcome.status for outcome in outcomes].count(Status.ERROR) == IMAGES_PER_RUN
-    assert [outcome.status for outcome in outcomes[-2:]] == [Status.OK, Status.OK]
+    pipeline = make_pipeline(decode, threads=1)
+    batches.append(pipeline.prepare([job(request(*[pictures[0]] * (IMAGES_PER_RUN + 2)))]))
+    (finished,) = pipeline.classify(batches[0])
+    statuses = [outcome.status for outcome in finished.outcomes]
+    assert statuses == [Status.ERROR] * IMAGES_PER_RUN + [Status.OK] * 2
 
 
 def test_an_unknown_model_fetches_nothing(make_pipeline: MakePipeline) -> None:

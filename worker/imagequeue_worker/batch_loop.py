@@ -7,33 +7,30 @@ it, and it joins a later batch.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import redis
 import structlog
 
 from imagequeue.errors import ContractError
-from imagequeue_worker.batch_size import BatchSize
 from imagequeue_worker.finisher import Finisher
 from imagequeue_worker.heartbeat import Heartbeat
 from imagequeue_worker.isolation import Isolation
 from imagequeue_worker.jobs import FinishedJob, Lease, TakenJob
 from imagequeue_worker.memory import resident_bytes
 from imagequeue_worker.metrics import Metrics
-from imagequeue_worker.outage import passes
 from imagequeue_worker.patience import Patience
 from imagequeue_worker.pipeline import Batch, Pipeline
 from imagequeue_worker.progress import Progress
-from imagequeue_worker.protocol import Protocol, Taken
+from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.settings import Settings
-from imagequeue_worker.waiting import Waker, WorkSignal
+from imagequeue_worker.taker import CLOSED_SECONDS, Taker
+from imagequeue_worker.waiting import Waker
 
 log = structlog.get_logger("imagequeue_worker.batch_loop")
 
-IDLE_SECONDS = 30.0  # a watcher wakes us; this is for the ones that could not
-CLOSED_SECONDS = 1.0  # a queue is paused, or the worker suspended: nothing tells us when that ends
 LATE_SECONDS = 0.1  # without a further picture, after which a batch is published without those that are missing
 LATE_BATCHES = 4  # whose pictures may be missing at once; then nothing is taken until some have come
 
@@ -43,36 +40,33 @@ class BatchLoop:
 
     def __init__(
         self,
+        taker: Taker,
         protocol: Protocol,
         patience: Patience,
         pipeline: Pipeline,
         isolation: Isolation,
         finisher: Finisher,
         heartbeat: Heartbeat,
-        work_signal: WorkSignal,
         waker: Waker,
         progress: Progress,
         metrics: Metrics,
         settings: Settings,
     ) -> None:
+        self._taker = taker
         self._protocol = protocol
         self._patience = patience
         self._pipeline = pipeline
         self._isolation = isolation
         self._finisher = finisher
         self._heartbeat = heartbeat
-        self._work_signal = work_signal
         self._waker = waker
         self._progress = progress
         self._metrics = metrics
         self._settings = settings
         self._stopping = False
-        self._refused = ""
-        self._damaged: tuple[str, ...] = ()
         self._completed_at = 0.0
         self._jobs_finished = 0
         self._late = Batch()
-        self._batch_size = BatchSize(settings.batch_images)
         pipeline.tell_of_late_ones(waker.wake)
 
     def stop(self) -> None:
@@ -87,20 +81,20 @@ class BatchLoop:
         while not self._stopping:
             if current is None:
                 self._finisher.wait()  # somebody may wait for it, and nothing else is to be done
-            taken = self._take() if self._late.waiting_images < self._late_images_max else Taken([], [], None)
-            if current or taken.jobs or self._late.has_ready() or self._is_stuck():
-                current = self._advance(current, taken.jobs)
+            taken = self._take(burst)
+            if current or taken or self._late.has_ready() or self._is_stuck():
+                current = self._advance(current, taken)
                 idle_since = time.monotonic()
                 if (max_jobs is not None and self._jobs_finished >= max_jobs) or self._is_too_large():
                     break
                 continue
             if self._late.jobs:
-                self._sleep(taken, CLOSED_SECONDS)
+                self._sleep(CLOSED_SECONDS)
                 continue
             idle_seconds = time.monotonic() - idle_since
             if burst or (max_idle_seconds is not None and idle_seconds >= max_idle_seconds):
                 break
-            self._sleep(taken, None if max_idle_seconds is None else max_idle_seconds - idle_seconds)
+            self._sleep(math.inf if max_idle_seconds is None else max_idle_seconds - idle_seconds)
         if self._late.jobs:  # in flight: their fetches end by themselves, and the grace period ends what does not
             self._complete(None, wait_for_all=True)
         if current:
@@ -108,6 +102,16 @@ class BatchLoop:
             self._put_back([job.taken for job in current.jobs])
         self._finisher.wait()
         return self._jobs_finished
+
+    def _take(self, burst: bool) -> Sequence[TakenJob]:
+        """What there is to do; nothing while too many pictures are late. A burst's end is not left to the watchers."""
+        if self._late.waiting_images >= self._late_images_max or not (burst or self._taker.may_find()):
+            return ()
+        return self._taker.take().jobs
+
+    def _sleep(self, at_most_seconds: float) -> None:
+        if not self._stopping:  # its wake may have been forgotten
+            self._taker.sleep(at_most_seconds)
 
     def _advance(self, current: Batch | None, taken: Sequence[TakenJob]) -> Batch | None:
         """Complete the current batch while the pictures of the next are fetched and decoded; the next."""
@@ -171,76 +175,6 @@ class BatchLoop:
             self._progress.advance()
         self._finisher.begin([whole])
         self._jobs_finished += 1
-
-    # --- take ----------------------------------------------------------------------------------------------------
-
-    def _take(self) -> Taken:
-        """What is there; with `max_wait_ms`, a fuller batch if it comes in time."""
-        if not self._settings.max_wait_ms:
-            taken = self._take_once(self._batch_size.images)
-            self._batch_size.follow(sum(len(job.ids) for job in taken.jobs))
-            return taken
-        wanted = self._settings.batch_images
-        taken = self._take_once(wanted)
-        # take gives a suspect job alone: it is not waited with.
-        if not taken.jobs or taken.jobs[0].suspect:
-            return taken
-        jobs = list(taken.jobs)
-        until = time.monotonic() + self._settings.max_wait_ms / 1000
-        while not self._stopping:
-            missing = wanted - sum(len(job.ids) for job in jobs)
-            left = until - time.monotonic()
-            if missing <= 0 or left <= 0:
-                break
-            more = self._take_once(missing)
-            jobs += more.jobs
-            if not more.jobs:
-                self._work_signal.wait(more.watch, left)
-        return Taken(jobs, taken.watch, taken.next_due_ms)
-
-    def _take_once(self, images: int) -> Taken:
-        try:
-            try:
-                taken = self._protocol.take(images)
-            except redis.RedisError as error:
-                if not passes(error):
-                    raise
-                self._finisher.wait()  # what it holds is not unheard of
-                taken = self._patience.call(self._take_again, images)
-        except redis.ResponseError as error:
-            # A key of another type, no permission: nothing was taken.
-            if self._refused != str(error):
-                log.error("take was refused; trying again", error=str(error))
-            self._refused = str(error)
-            return Taken([], [], None)
-        self._refused = ""
-        if taken.damaged and taken.damaged != self._damaged:
-            log.error(
-                "queues whose keys hold another type are passed over; see `imagequeue doctor`", queues=taken.damaged
-            )
-        self._damaged = taken.damaged
-        self._progress.advance()
-        self._heartbeat.hold(job.lease for job in taken.jobs)
-        if taken.jobs:
-            self._metrics.tally.in_flight(sum(len(job.ids) for job in taken.jobs))
-        return taken
-
-    def _take_again(self, images: int) -> Taken:
-        """Take after a lost answer: give back first what Redis says we hold and we never heard of."""
-        known = {lease.execution for lease in self._heartbeat.known()}
-        unheard_of = [lease for lease in self._protocol.held_in_redis() if lease.execution not in known]
-        if unheard_of:
-            self._protocol.put_back(unheard_of)
-        return self._protocol.take(images)
-
-    def _sleep(self, taken: Taken, at_most_seconds: float | None) -> None:
-        seconds = IDLE_SECONDS if len(taken.watch) == len(self._settings.queues) else CLOSED_SECONDS
-        if taken.next_due_ms is not None:
-            seconds = min(seconds, taken.next_due_ms / 1000)
-        if at_most_seconds is not None:
-            seconds = min(seconds, at_most_seconds)
-        self._progress.rest(seconds)
-        self._work_signal.wait(taken.watch, seconds)
 
     # --- complete ------------------------------------------------------------------------------------------------
 

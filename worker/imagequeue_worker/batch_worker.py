@@ -8,6 +8,7 @@ batches fill by themselves. See batch_loop.py for the loop, heartbeat.py for the
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
@@ -31,6 +32,7 @@ from imagequeue_worker.jobs import Lease
 from imagequeue_worker.listener import Listener
 from imagequeue_worker.loading import Threads
 from imagequeue_worker.machine import Machine, MakePipeline, Plan, StartTracing
+from imagequeue_worker.memory import share_one_heap
 from imagequeue_worker.metrics import Metrics
 from imagequeue_worker.nets import Nets, load_found_nets
 from imagequeue_worker.pipeline import Pipeline
@@ -124,6 +126,7 @@ class BatchWorker(BaseWorker):
         """Work until told to stop; whether any job was finished. RQ's signature."""
         if with_scheduler:  # forks: before threads and the net
             self._start_scheduler(burst)
+        share_one_heap()
         settings = replace(self.settings or Settings.from_environment(), queues=tuple(self.queue_names()))
         nets = load_found_nets(settings) if self.nets is None else self.nets
         metrics = self.metrics or Metrics(REGISTRY)
@@ -181,6 +184,7 @@ class BatchWorker(BaseWorker):
             machine.heartbeat.end_with(self.supervisor)
         machine.heartbeat.start()
         machine.work_signal.start()
+        gc.freeze()  # what is here stays: no collection need look at it again
         log.info("ready", worker=self.name, queues=self.queue_names())
 
     def _end(self, machine: Machine) -> None:

@@ -109,20 +109,15 @@ class Loader:
         """Begin to fetch and decode a picture; returns at once."""
         self._lanes.submit(host_of(picture.image.ref), partial(self._fetch_one, picture))
 
-    def wait(self, pictures: Sequence[Picture], count: int, patience_seconds: float | None) -> list[Picture]:
-        """Those of the pictures that are loaded: `count` of them, or all, or fewer when no more come for a while."""
-        count = min(count, len(pictures))
-        seen, since = -1, 0.0
+    def wait(self, pictures: Sequence[Picture], patience_seconds: float | None) -> list[Picture]:
+        """Those of the pictures that are loaded, when one is; none when none has come for so long."""
+
+        def ready() -> list[Picture]:
+            return [picture for picture in pictures if picture.loaded is not None]
+
         with self._arrived:
-            while True:
-                ready = [picture for picture in pictures if picture.loaded is not None]
-                now = time.monotonic()
-                if len(ready) > seen:
-                    seen, since = len(ready), now
-                left = None if patience_seconds is None else since + patience_seconds - now
-                if len(ready) >= count or (left is not None and left <= 0):
-                    return ready
-                self._arrived.wait(left)
+            self._arrived.wait_for(ready, patience_seconds)
+            return ready()
 
     def arrive(self, picture: Picture, loaded: Pixels) -> None:
         """Note what became of a picture."""

@@ -23,6 +23,7 @@ from imagequeue_worker.protocol import Protocol
 from imagequeue_worker.retries import Retries
 from imagequeue_worker.settings import Settings
 from imagequeue_worker.stopping import Stopping
+from imagequeue_worker.taker import Taker
 from imagequeue_worker.tracing import Tracing
 from imagequeue_worker.vitals import VitalsRow
 from imagequeue_worker.waiting import Waker, WorkSignal
@@ -109,8 +110,9 @@ class Plan:
         )
         watched = {queue: own_connection(self.connection) for queue in settings.queues}
         work_signal = WorkSignal(waker, watched)
+        taker = Taker(taking, patience, finisher, heartbeat, work_signal, progress, metrics, settings)
         loop = BatchLoop(
-            taking, patience, pipeline, isolation, finisher, heartbeat, work_signal, waker, progress, metrics, settings
+            taker, taking, patience, pipeline, isolation, finisher, heartbeat, waker, progress, metrics, settings
         )
         stopping = Stopping(self.protocol(), heartbeat)
         return Machine(

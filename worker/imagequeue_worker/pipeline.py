@@ -121,7 +121,7 @@ class Pipeline:
         waiting = batch.waiting
         all_of_them = len(waiting)
         while waiting:
-            ready = self._loader.wait(waiting, IMAGES_PER_RUN, patience_seconds)
+            ready = self._loader.wait(waiting, patience_seconds)
             if not ready:
                 break
             self._classify(ready)

@@ -51,10 +51,14 @@ class Waker:
         """Sleep until woken, but not longer; True when woken."""
         ready, _, _ = select.select([self._read_end], [], [], max(0.0, seconds))
         if ready:
-            with contextlib.suppress(BlockingIOError):
-                while os.read(self._read_end, 4096):
-                    pass
+            self.forget()
         return bool(ready)
+
+    def forget(self) -> None:
+        """Let the wakes so far end no sleep."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._read_end, 4096):
+                pass
 
 
 class QueueWatcher(threading.Thread):
@@ -70,6 +74,10 @@ class QueueWatcher(threading.Thread):
     def arm(self) -> None:
         """Watch until there is work once."""
         self._armed.set()
+
+    def is_armed(self) -> bool:
+        """Whether it watches, and has seen no work yet."""
+        return self._armed.is_set()
 
     def run(self) -> None:
         """Watch for ever; the thread ends with its process."""
@@ -92,6 +100,7 @@ class WorkSignal:
 
     def __init__(self, waker: Waker, connections: Mapping[str, redis.Redis]) -> None:
         self._waker = waker
+        self._watched: tuple[str, ...] = ()
         self._watchers = {queue: QueueWatcher(queue, connection, waker) for queue, connection in connections.items()}
 
     def start(self) -> None:
@@ -99,8 +108,20 @@ class WorkSignal:
         for watcher in self._watchers.values():
             watcher.start()
 
-    def wait(self, watch: Iterable[str], seconds: float) -> None:
-        """Sleep until one of the queues has work, somebody wakes us, or the time is up."""
-        for queue in watch:
+    def watch(self, queues: Iterable[str]) -> None:
+        """Watch these queues, which are empty."""
+        self._watched = tuple(queues)
+        for queue in self._watched:
             self._watchers[queue].arm()
-        self._waker.sleep(seconds)
+
+    def has_fired(self) -> bool:
+        """Whether one of the queues has had work since they are watched."""
+        return not all(self._watchers[queue].is_armed() for queue in self._watched)
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep until one of the queues has work or somebody wakes us, but not longer; True when woken."""
+        return self._waker.sleep(seconds)
+
+    def forget_wakes(self) -> None:
+        """Let the wakes so far end no sleep."""
+        self._waker.forget()

@@ -9,7 +9,8 @@
 -- Returns {stamp, jobs, watch, milliseconds until the next scheduled job or -1, damaged}.
 --   job:   {queue, job, execution, attempts, losses, collection, submitted_at, forbidden ('1' or ''), data, id…},
 --          where the ids are those that the job still owns; a job that owns none is there to be finished
---   watch: the queues that are empty and open, on which a worker may block
+--   watch: the queues that this call has left empty and open, on which a worker may block; those that are less urgent
+--          than the one whose jobs it gives are looked at only if that one is empty now
 --   damaged: the queues that are passed over, since their list or their leases are of another type
 --
 -- The jobs are read before anything is written, and cut from the list last: scripts do not roll back, and an error
@@ -97,10 +98,14 @@ for i, list in ipairs(KEYS) do
   if not is_damaged[queue] and redis.call('SISMEMBER', P .. ':paused', queue) == 0 then
     local due = promote(list, queue)
     if due >= 0 and (next_due < 0 or due < next_due) then next_due = due end
-    local found, looked_at = read_head(list, queue)
+    local looked_at = 0
+    if #jobs == 0 then jobs, looked_at = read_head(list, queue) end
     if looked_at > 0 then cuts[#cuts + 1] = {list, looked_at} end
-    if #found > 0 then jobs = found; break end
-    watch[#watch + 1] = queue
+    if redis.call('LLEN', list) == looked_at then
+      watch[#watch + 1] = queue
+    elseif #jobs > 0 then
+      break
+    end
   end
 end
 
