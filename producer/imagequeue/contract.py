@@ -298,8 +298,13 @@ def check_request(request: Request) -> Request:
 
 def encode_job(request: Request) -> bytes:
     """The `data` of the RQ job that carries this request; raise ContractError when it breaks the contract."""
+    return encode_checked_job(check_request(request))
+
+
+def encode_checked_job(request: Request) -> bytes:
+    """The same for a request whose parts have been checked already."""
     try:
-        return _encoder.encode((TASK, None, (), {"request": check_request(request)}))
+        return _encoder.encode((TASK, None, (), {"request": request}))
     except UnicodeEncodeError as error:
         raise ContractError(f"a reference or id is not valid Unicode ({error.reason}); re-encode it") from error
 

@@ -112,11 +112,12 @@ def check_sendable(image: Image) -> Image:
     """Return the image if the contract allows it and Redis can hold it; raise ContractError otherwise."""
     contract.check_image(image)
     blob_key_of(image)
-    try:
-        image.id.encode()
-        image.ref.encode()
-    except UnicodeEncodeError as error:
-        raise ContractError(f"a reference or id is not valid Unicode ({error.reason}); re-encode it") from error
+    if not (image.id.isascii() and image.ref.isascii()):
+        try:
+            image.id.encode()
+            image.ref.encode()
+        except UnicodeEncodeError as error:
+            raise ContractError(f"a reference or id is not valid Unicode ({error.reason}); re-encode it") from error
     return image
 
 

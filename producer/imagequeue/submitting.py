@@ -210,7 +210,7 @@ def arguments_of(
         JOB_FAILURE_SECONDS,
         JOB_RETRIES,
         f"classify {images} of {order.collection}",
-        contract.encode_job(request),
+        contract.encode_checked_job(request),  # the images when they came (`as_image`), the rest in Order
     ]
 
 
