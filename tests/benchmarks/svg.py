@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 40, 52
 INK, LINES = "#777", ("#2a7fd4", "#d4702a", "#2a9d5c")
 LABELS_MOST = 6
+ROOM = 14  # between two numbers, one above the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,15 @@ def _steps(steps: Sequence[str]) -> Iterator[str]:
 
 
 def _line(plot: Plot, number: int, top: float) -> Iterator[str]:
-    name, values = list(plot.lines.items())[number]
+    (name, values), *later = list(plot.lines.items())[number:]
     colour = LINES[number]
     places = [(_x(step, len(values)), _y(value, top), value) for step, value in enumerate(values)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
     yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-    for x, y, value in places:
+    for step, (x, y, value) in enumerate(places):
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
-        yield _text(x, y - 9, f"{value:.0f}")
+        if all(abs(y - _y(others[step], top)) >= ROOM for _, others in later):  # or it would stand on another's
+            yield _text(x, y - 9, f"{value:.0f}")
     if len(plot.lines) > 1:
         yield _text(LEFT + 8, TOP + 16 * (number + 1), name, anchor="start", colour=colour)
 
