@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from imagequeue.contract import QUEUES, job_key, new_job_id, pending_key, queue_
 from imagequeue_worker.images import DEFAULT_LIMITS
 from imagequeue_worker.local import classify_references
 from imagequeue_worker.nets import load_nets
+from imagequeue_worker.processor_time import tree_seconds
 from imagequeue_worker.settings import NetChoice
 from worker_process import StartWorker, environment, running_worker, until
 
@@ -158,6 +160,25 @@ def test_a_job_that_names_another_function_is_forbidden(
     assert error is not None
     assert error.code in {"forbidden", "malformed_request"}
     assert not proof.exists()
+
+
+def test_a_worker_that_only_waits_for_late_pictures_sleeps(
+    start_worker: StartWorker, producer: Producer, pictures: list[Path], tmp_path: Path
+) -> None:
+    gates = [tmp_path / f"gate {number}" for number in range(6)]
+    ids = [producer.submit(gate_ref(gate, pictures[0]), id=gate.name).id for gate in gates]
+    worker = start_worker("--batch-images", "1", "--processes", "1")
+    until(lambda: all(waits_at(gate) for gate in gates[:4]), worker)  # late ones of four batches: no room for more
+    time.sleep(1.5)  # longer than a worker sleeps that may not take
+    before = tree_seconds(worker.process.pid)
+    time.sleep(1.5)
+    after = tree_seconds(worker.process.pid)
+    assert before is not None
+    assert after is not None
+    assert after - before < 0.5  # of the processor, however busy it is
+    for gate in gates:
+        gate.touch()
+    assert len(producer.wait(ids, timeout=60)) == 6
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------

@@ -105,12 +105,16 @@ class BatchLoop:
 
     def _take(self, burst: bool) -> Sequence[TakenJob]:
         """What there is to do; nothing while too many pictures are late. A burst's end is not left to the watchers."""
-        if self._late.waiting_images >= self._late_images_max or not (burst or self._taker.may_find()):
+        if self._has_no_room() or not (burst or self._taker.may_find()):
             return ()
         return self._taker.take().jobs
 
     def _sleep(self, at_most_seconds: float) -> None:
-        if not self._stopping:  # its wake may have been forgotten
+        if self._stopping:  # its wake may have been forgotten
+            return
+        if self._has_no_room():
+            self._taker.rest(at_most_seconds)
+        else:
             self._taker.sleep(at_most_seconds)
 
     def _advance(self, current: Batch | None, taken: Sequence[TakenJob]) -> Batch | None:
@@ -128,9 +132,9 @@ class BatchLoop:
             self._isolate(job)
         return None
 
-    @property
-    def _late_images_max(self) -> int:
-        return LATE_BATCHES * self._settings.batch_images
+    def _has_no_room(self) -> bool:
+        """Whether so many pictures are late that nothing is taken."""
+        return self._late.waiting_images >= LATE_BATCHES * self._settings.batch_images
 
     def _is_stuck(self) -> bool:
         """Whether a picture is later than any fetch and decoder should be: then it is waited for, and nothing else.

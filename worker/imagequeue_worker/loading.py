@@ -116,8 +116,7 @@ class Loader:
             return [picture for picture in pictures if picture.loaded is not None]
 
         with self._arrived:
-            self._arrived.wait_for(ready, patience_seconds)
-            return ready()
+            return self._arrived.wait_for(ready, patience_seconds)
 
     def arrive(self, picture: Picture, loaded: Pixels) -> None:
         """Note what became of a picture."""

@@ -71,7 +71,10 @@ class Taker:
 
     def sleep(self, at_most_seconds: float) -> None:
         """Sleep until there is a reason to take, somebody wakes us, or the time is up."""
-        seconds = min(max(0.0, self._look_again_at - time.monotonic()), at_most_seconds)
+        self.rest(min(max(0.0, self._look_again_at - time.monotonic()), at_most_seconds))
+
+    def rest(self, seconds: float) -> None:
+        """Sleep for so long, whatever there may be to take, or until somebody wakes us."""
         self._progress.rest(seconds)
         if self._work_signal.sleep(seconds):
             self._look_again_at = 0.0
@@ -93,10 +96,10 @@ class Taker:
         jobs = list(taken.jobs)
         until = time.monotonic() + self._settings.max_wait_ms / 1000
         while (missing := wanted - sum(len(job.ids) for job in jobs)) > 0 and (left := until - time.monotonic()) > 0:
-            more = self._take_once(missing)
-            jobs += more.jobs
-            if not more.jobs:
-                self._work_signal.watch(more.watch)
+            taken = self._take_once(missing)
+            jobs += taken.jobs
+            if not taken.jobs:
+                self._work_signal.watch(taken.watch)
                 if self._work_signal.sleep(left) and not self._work_signal.has_fired():
                     break  # somebody else woke us, for something else
         return Taken(jobs, taken.watch, taken.next_due_ms)
